@@ -1,0 +1,58 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors of every store. Any other error means that the result is unknown: repeat the operation.
+var (
+	ErrNotFound      = errors.New("task not found")
+	ErrDeleted       = errors.New("task deleted")
+	ErrLeaseLost     = errors.New("lease lost")
+	ErrWorkerDead    = errors.New("worker lapsed")
+	ErrInputMismatch = errors.New("input ID already accepted with a different input")
+	ErrDigestKey     = errors.New("key of the stored input digest is not held")
+	ErrQueueFull     = errors.New("queue of waiting inputs is full")
+	ErrUnknownFunc   = errors.New("unknown func")
+	ErrStoreInUse    = errors.New("store is in use by another engine")
+	ErrClosed        = errors.New("store is closed")
+)
+
+// ConflictError says that a task's status (or its func) does not allow what was asked.
+type ConflictError struct {
+	TaskID string
+	Status Status
+	Func   string // the task's func, when it is not the one that was asked for
+}
+
+func (e *ConflictError) Error() string {
+	if e.Func != "" {
+		return fmt.Sprintf("task %s belongs to func %s", e.TaskID, e.Func)
+	}
+	return fmt.Sprintf("task %s is %s", e.TaskID, e.Status)
+}
+
+// PreconditionError says that IfLastInputID, or the version to delete, was not the task's.
+type PreconditionError struct {
+	TaskID string
+	Actual string
+}
+
+func (e *PreconditionError) Error() string {
+	return fmt.Sprintf("task %s: precondition failed: actual value is %q", e.TaskID, e.Actual)
+}
+
+// Definite reports whether err is an answer of the store: the operation was not applied and repeating
+// it is of no use. Any other error leaves the result unknown.
+func Definite(err error) bool {
+	for _, e := range []error{ErrNotFound, ErrDeleted, ErrLeaseLost, ErrWorkerDead, ErrInputMismatch,
+		ErrDigestKey, ErrQueueFull, ErrUnknownFunc, ErrStoreInUse, ErrClosed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	var conflict *ConflictError
+	var precondition *PreconditionError
+	return errors.As(err, &conflict) || errors.As(err, &precondition)
+}

@@ -1,0 +1,224 @@
+// Package memstore keeps tasks in memory. It is the executable specification of package store: one mutex,
+// maps, no goroutine. What it holds is gone with the process; several engines of one process may share it.
+package memstore
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
+)
+
+// Store is a store in memory. Use [New].
+type Store struct {
+	mu     sync.Mutex
+	closed bool
+	rows   *rows
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns an empty store.
+func New() *Store { return &Store{rows: newRows()} }
+
+// do runs one operation under the mutex, at one moment of the store's clock.
+func do[T any](ctx context.Context, s *Store, f func(rules.Rows, time.Time) (T, error)) (T, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var none T
+	if s.closed {
+		return none, store.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	return f(s.rows, rules.Now())
+}
+
+// Offer implements store.Store.
+func (s *Store) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Offered, error) { return rules.Offer(r, now, req) })
+}
+
+// Claim implements store.Store.
+func (s *Store) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Claimed, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Claimed, error) { return rules.Claim(r, now, req) })
+}
+
+// Heartbeat implements store.Store.
+func (s *Store) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*store.Beat, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Beat, error) { return rules.Heartbeat(r, now, req) })
+}
+
+// Checkpoint implements store.Store.
+func (s *Store) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*store.Checkpointed, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Checkpointed, error) {
+		return rules.Checkpoint(r, now, req)
+	})
+}
+
+// Settle implements store.Store.
+func (s *Store) Settle(ctx context.Context, req *store.SettleRequest) (*store.Settled, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Settled, error) { return rules.Settle(r, now, req) })
+}
+
+// Signal implements store.Store.
+func (s *Store) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Signalled, error) { return rules.Signal(r, now, req) })
+}
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
+	_, err := do(ctx, s, func(r rules.Rows, now time.Time) (struct{}, error) {
+		return struct{}{}, rules.Delete(r, now, req)
+	})
+	return err
+}
+
+// Sweep implements store.Store.
+func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Swept, error) { return rules.Sweep(r, now, limit) })
+}
+
+// Mail implements store.Store.
+func (s *Store) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
+	return do(ctx, s, func(rules.Rows, time.Time) ([]store.Mail, error) {
+		var mail []store.Mail
+		for _, m := range s.rows.mail[worker] {
+			if m.Seq > after && len(mail) < 1000 {
+				mail = append(mail, m)
+			}
+		}
+		return mail, nil
+	})
+}
+
+// Get implements store.Store.
+func (s *Store) Get(ctx context.Context, id string) (*store.Task, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Task, error) {
+		t, _ := r.TaskByID(id)
+		if err := rules.Visible(t, now, 0); err != nil {
+			return nil, err
+		}
+		t.Metadata, _ = r.Metadata(t.Incarnation)
+		return t, nil
+	})
+}
+
+// Turn implements store.Store.
+func (s *Store) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Turn, error) {
+		t, _ := r.TaskByID(q.TaskID)
+		if err := rules.Visible(t, now, q.Incarnation); err != nil {
+			return nil, err
+		}
+		number := q.Number
+		if number == 0 {
+			number = t.Turn.Number
+		}
+		turn, _ := r.Turn(t.Incarnation, number)
+		if q.Number == 0 && q.InputID != "" {
+			turn, _ = r.TurnByInput(t.Incarnation, q.InputID)
+		}
+		if turn == nil {
+			return nil, store.ErrNotFound
+		}
+		if !q.Payload {
+			turn.Input = nil
+		}
+		return rules.Complete(t, turn), nil
+	})
+}
+
+// Turns implements store.Store.
+func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) ([]*store.Turn, error) {
+		t, _ := r.TaskByID(q.TaskID)
+		if err := rules.Visible(t, now, 0); err != nil {
+			return nil, err
+		}
+		var page []*store.Turn
+		for n := max(q.After+1, s.rows.firstTurn(t.Incarnation)); n <= t.LastTurn && len(page) < q.Limit; n++ {
+			if turn, _ := r.Turn(t.Incarnation, n); turn != nil {
+				page = append(page, rules.Complete(t, turn))
+			}
+		}
+		return page, nil
+	})
+}
+
+// List implements store.Store.
+func (s *Store) List(ctx context.Context, q store.ListQuery) ([]*store.Task, error) {
+	return do(ctx, s, func(_ rules.Rows, now time.Time) ([]*store.Task, error) {
+		var page []*store.Task
+		from := s.rows.lastIncarnation
+		if q.Before > 0 {
+			from = min(from, q.Before-1)
+		}
+		for k := from; k > 0 && len(page) < q.Limit; k-- {
+			if t := s.rows.task(k); rules.Visible(t, now, 0) == nil && matches(t, q) {
+				page = append(page, t)
+			}
+		}
+		return page, nil
+	})
+}
+
+func matches(t *store.Task, q store.ListQuery) bool {
+	for k, v := range q.Tags {
+		if got, ok := t.Tags[k]; !ok || got != v {
+			return false
+		}
+	}
+	return (len(q.Funcs) == 0 || slices.Contains(q.Funcs, t.Func)) &&
+		(len(q.Statuses) == 0 || slices.Contains(q.Statuses, t.Status)) &&
+		(q.Session == "" || q.Session == t.Session) &&
+		(q.Agent == "" || q.Agent == t.Agent) &&
+		(q.Worker == "" || q.Worker == t.Worker)
+}
+
+// Events implements store.Store.
+func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPage, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.EventPage, error) {
+		t, _ := r.TaskByID(q.TaskID)
+		if err := rules.Visible(t, now, q.Incarnation); err != nil {
+			return nil, err
+		}
+		var events []store.Event
+		for _, e := range s.rows.events[t.Incarnation] {
+			if e.Number > q.After {
+				events = append(events, e)
+			}
+		}
+		for _, turn := range s.rows.turns[t.Incarnation] {
+			if turn.EndEvent > q.After {
+				events = append(events, rules.TurnEvent(turn))
+			}
+		}
+		return &store.EventPage{
+			Incarnation: t.Incarnation, Events: rules.MergeEvents(q.Limit, events...),
+			First: t.FirstEvent, Last: t.LastEvent, Mark: t.Mark, Status: t.Status,
+		}, nil
+	})
+}
+
+// Workers implements store.Store.
+func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) ([]*store.Worker, error) {
+		workers, err := r.Workers()
+		return slices.DeleteFunc(workers, func(w *store.Worker) bool {
+			return w.Dead || !now.Before(w.ExpiresAt)
+		}), err
+	})
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}

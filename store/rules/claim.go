@@ -1,0 +1,301 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/perdure/perdure/store"
+)
+
+// reapLimit bounds how many tasks of dead workers one Claim puts back.
+const reapLimit = 1000
+
+// Claim puts back what dead workers held and leases what is due.
+func Claim(rows Rows, now time.Time, req *store.ClaimRequest) (*store.Claimed, error) {
+	w, err := rows.Worker(req.Worker)
+	if err != nil {
+		return nil, err
+	}
+	if w == nil || lapsed(rows, w, now) {
+		return nil, store.ErrWorkerDead
+	}
+	c := &store.Claimed{Now: now}
+	if req.Repeat {
+		if err := reclaim(rows, req, c); err != nil || len(c.Entries) > 0 {
+			return c, err
+		}
+	}
+	if err := reap(rows, now, c); err != nil {
+		return nil, err
+	}
+	due, err := due(rows, now, req)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range due {
+		if err := take(rows, t, now, req, c); err != nil {
+			return nil, err
+		}
+	}
+	if len(due) >= req.Limit {
+		c.More = true
+	} else {
+		c.NextDue, err = nextDue(rows, now, req)
+	}
+	return c, err
+}
+
+func lapsed(rows Rows, w *store.Worker, now time.Time) bool {
+	return w.Dead || !rows.Sole() && !now.Before(w.ExpiresAt)
+}
+
+// reclaim answers a repeated Claim with what it had leased (O6).
+func reclaim(rows Rows, req *store.ClaimRequest, c *store.Claimed) error {
+	held, err := rows.LeasedTo(req.Worker, -1)
+	if err != nil {
+		return err
+	}
+	for _, t := range held {
+		if t.Request != req.Request {
+			continue
+		}
+		e, err := entry(rows, t)
+		if err != nil {
+			return err
+		}
+		c.Entries = append(c.Entries, e)
+	}
+	c.More = len(c.Entries) > 0
+	return nil
+}
+
+// reap marks lapsed workers dead and puts their tasks back (O3, R4).
+func reap(rows Rows, now time.Time, c *store.Claimed) error {
+	workers, err := rows.Workers()
+	if err != nil {
+		return err
+	}
+	for _, w := range workers {
+		if !lapsed(rows, w, now) {
+			continue
+		}
+		if c.Put >= reapLimit {
+			c.More = true
+			return nil
+		}
+		if err := reapWorker(rows, now, w, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func reapWorker(rows Rows, now time.Time, w *store.Worker, c *store.Claimed) error {
+	limit := reapLimit - c.Put
+	tasks, err := rows.LeasedTo(w.ID, limit)
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		recoverTurn(t, now, w.BeatAt.Sub(t.EnteredAt))
+		if t.Status == store.Parked {
+			c.Parked++
+		}
+		if err := update(rows, t, now); err != nil {
+			return err
+		}
+		c.Put++
+	}
+	if len(tasks) < limit {
+		return rows.DeleteWorker(w.ID)
+	}
+	c.More = true
+	if w.Dead {
+		return nil
+	}
+	w.Dead = true
+	return rows.PutWorker(w)
+}
+
+// due collects what the request may take: oldest first over all its funcs, each within its own limit (P5).
+func due(rows Rows, now time.Time, req *store.ClaimRequest) ([]*store.Task, error) {
+	var all []*store.Task
+	for _, f := range req.Funcs {
+		limit := min(f.Limit, req.Limit)
+		tasks, err := allowed(rows, f.Name, false, now, req, limit)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, tasks...)
+		if !req.Suspect {
+			continue
+		}
+		if tasks, err = allowed(rows, f.Name, true, now, req, min(limit, 1)); err != nil {
+			return nil, err
+		}
+		all = append(all, tasks...)
+	}
+	slices.SortFunc(all, func(a, b *store.Task) int {
+		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.Incarnation, b.Incarnation))
+	})
+	return pick(all, req), nil
+}
+
+func allowed(rows Rows, fn string, suspect bool, now time.Time, req *store.ClaimRequest, limit int) ([]*store.Task, error) {
+	if limit <= 0 {
+		return nil, nil
+	}
+	tasks, err := rows.Due(fn, suspect, now, limit+len(req.Except))
+	if err != nil {
+		return nil, err
+	}
+	tasks = slices.DeleteFunc(tasks, func(t *store.Task) bool { return slices.Contains(req.Except, t.ID) })
+	return tasks[:min(limit, len(tasks))], nil
+}
+
+// pick keeps the first req.Limit tasks, one suspect at most, and no func above its limit.
+func pick(all []*store.Task, req *store.ClaimRequest) []*store.Task {
+	room := make(map[string]int, len(req.Funcs))
+	for _, f := range req.Funcs {
+		room[f.Name] = f.Limit
+	}
+	suspects := 0
+	picked := all[:0]
+	for _, t := range all {
+		if len(picked) == req.Limit {
+			break
+		}
+		if room[t.Func] == 0 || t.Suspect && suspects == 1 {
+			continue
+		}
+		room[t.Func]--
+		if t.Suspect {
+			suspects++
+		}
+		picked = append(picked, t)
+	}
+	return picked
+}
+
+// take leases one due task; a turn that was already entered once past its deadline ends instead (C5).
+func take(rows Rows, t *store.Task, now time.Time, req *store.ClaimRequest, c *store.Claimed) error {
+	if t.Turn.Overdue {
+		c.More = true
+		return endLate(rows, t, now)
+	}
+	enter(t, now, req.Worker, req.Request)
+	if err := update(rows, t, now); err != nil {
+		return err
+	}
+	e, err := entry(rows, t)
+	if err != nil {
+		return err
+	}
+	c.Entries = append(c.Entries, e)
+	return nil
+}
+
+func endLate(rows Rows, t *store.Task, now time.Time) error {
+	const reason = "deadline"
+	if _, err := endCurrent(rows, t, now, ending{outcome: store.Terminated, reason: reason}); err != nil {
+		return err
+	}
+	if _, err := boundary(rows, t, now, afterStop(t, store.Terminated, reason)); err != nil {
+		return err
+	}
+	return update(rows, t, now)
+}
+
+func nextDue(rows Rows, now time.Time, req *store.ClaimRequest) (time.Time, error) {
+	var first time.Time
+	for _, f := range req.Funcs {
+		at, err := rows.NextDue(f.Name, now)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first, nil
+}
+
+// Heartbeat registers or renews a worker (O3).
+func Heartbeat(rows Rows, now time.Time, req *store.HeartbeatRequest) (*store.Beat, error) {
+	w, err := rows.Worker(req.Worker)
+	if err != nil {
+		return nil, err
+	}
+	if w == nil && !req.First || w != nil && lapsed(rows, w, now) {
+		return nil, store.ErrWorkerDead
+	}
+	if req.Leave {
+		return &store.Beat{Now: now}, leave(rows, w)
+	}
+	if w == nil {
+		w = &store.Worker{ID: req.Worker, Info: req.Info, StartedAt: now}
+		if err := register(rows, now, req, w); err != nil {
+			return nil, err
+		}
+	}
+	w.BeatAt, w.ExpiresAt, w.Running = now, now.Add(req.Lease), req.Running
+	if req.MailSeen > 0 {
+		if err := rows.DropMail(w.ID, req.MailSeen); err != nil {
+			return nil, err
+		}
+	}
+	return &store.Beat{Now: now}, rows.PutWorker(w)
+}
+
+func register(rows Rows, now time.Time, req *store.HeartbeatRequest, w *store.Worker) error {
+	for _, f := range req.Funcs {
+		w.Funcs = append(w.Funcs, f.Name)
+		if err := rows.Publish(f); err != nil {
+			return err
+		}
+	}
+	if req.Replaces != "" {
+		if err := replace(rows, now, req.Replaces); err != nil {
+			return err
+		}
+	}
+	if !rows.Sole() {
+		return nil
+	}
+	others, err := rows.Workers()
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		other.Dead = true
+		if err := rows.PutWorker(other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace releases, uncounted, what a former worker of the same process still held.
+func replace(rows Rows, now time.Time, worker string) error {
+	tasks, err := rows.LeasedTo(worker, -1)
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		release(t, now)
+		if err := update(rows, t, now); err != nil {
+			return err
+		}
+	}
+	return rows.DeleteWorker(worker)
+}
+
+// leave forgets a worker that has released everything; one that has not lapses.
+func leave(rows Rows, w *store.Worker) error {
+	held, err := rows.LeasedTo(w.ID, 1)
+	if err != nil || len(held) > 0 {
+		return err
+	}
+	return rows.DeleteWorker(w.ID)
+}

@@ -1,0 +1,54 @@
+// Package rules holds the decisions that all stores share: what an Offer, a Claim, a Settle … does to the
+// rows of one task. Each function is one operation of store.Store; it reads and writes through [Rows] and
+// knows nothing of where the rows are kept, so that memory, SQLite and Postgres cannot differ in what they
+// decide.
+//
+// A function that returns an error of package store (store.Definite) has written nothing. After any
+// other error the caller rolls back.
+package rules
+
+import (
+	"time"
+
+	"github.com/perdure/perdure/store"
+)
+
+// Rows is one transaction on a store, with the rows it touches locked against others. Rows that are
+// returned belong to the caller; absent ones are nil. Tasks are returned without their metadata.
+type Rows interface {
+	// Sole reports whether a lock proves that there is one engine, so that no lease lapses by time.
+	Sole() bool
+
+	TaskByID(id string) (*store.Task, error)
+	Task(incarnation int64) (*store.Task, error)
+	InsertTask(t *store.Task) error // sets t.Incarnation, higher than any before
+	UpdateTask(t *store.Task) error // all but what InsertTask alone sets: identity, labels, settings
+	DeleteTask(incarnation int64) error
+
+	Turn(incarnation, number int64) (*store.Turn, error)
+	TurnByInput(incarnation int64, inputID string) (*store.Turn, error)
+	Queued(incarnation, after int64, limit int) ([]*store.Turn, error) // not ended, in order, without inputs
+	LastEntered(incarnation, before int64) (*store.Turn, error)
+	InsertTurn(t *store.Turn) error
+	EndTurn(t *store.Turn) error // writes all but identity and input
+	PruneTurns(incarnation, upTo int64) error
+
+	Metadata(incarnation int64) (map[string][]byte, error)
+	SetMetadata(incarnation int64, changes []store.Change) error
+	AppendEvents(incarnation int64, events []store.Event) error
+
+	Worker(id string) (*store.Worker, error)
+	PutWorker(w *store.Worker) error
+	DeleteWorker(id string) error
+	Workers() ([]*store.Worker, error)
+	AddMail(m store.Mail) error
+	DropMail(worker string, upTo int64) error
+	Published(name string) (*store.Settings, error)
+	Publish(f store.PublishedFunc) error
+
+	LeasedTo(worker string, limit int) ([]*store.Task, error)
+	Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) // oldest first
+	NextDue(fn string, now time.Time) (time.Time, error)                          // the first after now
+	Expired(now time.Time, limit int) ([]*store.Task, error)
+	Overdue(now time.Time, limit int) ([]*store.Task, error) // waiting for a retry past the deadline
+}

@@ -1,0 +1,53 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/perdure/perdure/store"
+)
+
+// Now is the store's clock for stores that use the machine's.
+func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// Visible reports whether a task read at this time is there for a reader who asks for the given
+// incarnation (0: any), and if not, with which error.
+func Visible(t *store.Task, now time.Time, incarnation int64) error {
+	switch {
+	case t != nil && !expired(t, now) && (incarnation == 0 || t.Incarnation == incarnation):
+		return nil
+	case incarnation != 0:
+		return store.ErrDeleted
+	}
+	return store.ErrNotFound
+}
+
+// Complete fills in what a turn's row does not hold while the turn has not ended.
+func Complete(t *store.Task, turn *store.Turn) *store.Turn {
+	turn.TaskID, turn.Incarnation, turn.TaskStatus = t.ID, t.Incarnation, t.Status
+	if !turn.Status.Outcome() && turn.Number == t.Turn.Number {
+		c := t.Turn
+		turn.Steered, turn.Entry, turn.Attempt, turn.Recoveries = c.Steered, c.Entry, c.Attempt, c.Recoveries
+		turn.StartedAt, turn.Error, turn.Epoch = c.StartedAt, c.Error, t.Epoch
+		if t.Status == store.Parked {
+			turn.Reason = t.Reason
+		}
+	}
+	turn.Status = TurnStatus(t, turn)
+	return turn
+}
+
+// TurnEvent is the event that tells of a turn's end.
+func TurnEvent(turn *store.Turn) store.Event {
+	return store.Event{
+		Number: turn.EndEvent, Turn: turn.Number, Attempt: turn.Attempt, Epoch: turn.Epoch,
+		Kind: store.EventTurn, At: turn.EndedAt, Status: turn.Status,
+	}
+}
+
+// MergeEvents puts stored events and turn events in the order of their numbers and cuts at limit.
+func MergeEvents(limit int, events ...store.Event) []store.Event {
+	slices.SortFunc(events, func(a, b store.Event) int { return cmp.Compare(a.Number, b.Number) })
+	return events[:min(limit, len(events))]
+}

@@ -1,0 +1,450 @@
+// Package store is the contract between perdure's engine and the place where tasks are kept.
+//
+// A store keeps tasks, their turns, their events and the workers that run them. Its operations are
+// semantic: each is one atomic transition of the model (an accepted input, a lease, a checkpoint, the
+// end of a turn together with the beginning of the next), decided by package rules and written by the
+// store in one transaction. The engine never reads in order to decide what to write.
+//
+// # What every store guarantees
+//
+//   - An operation that returned nil is durable (rule P2). One that failed with an error of this
+//     package left nothing behind. One that failed with any other error may or may not have been
+//     applied; the engine repeats it and it is recognised (rule O6).
+//   - Every write of a running turn names incarnation, worker and epoch, and is refused with
+//     [ErrLeaseLost] when one of them is stale (rule O2).
+//   - Time is the store's clock, in UTC, truncated to microseconds.
+//   - A task past its ExpiresAt is treated as absent by every operation, swept or not.
+//   - All methods may be called concurrently. A context that ends makes a call return early; whether the
+//     write happened is then unknown.
+//
+// Stores contain no policy and no defensive code: the engine has validated identifiers, sizes and JSON
+// before it calls. Payloads (inputs, outputs, metadata values, event data) are opaque bytes.
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Store keeps tasks. See the package documentation for what all methods have in common.
+type Store interface {
+	// Offer gives a task an input: the whole of rule S1 in one transaction, in the order func, known
+	// input ID (S2), IfLastInputID (S3), status and policy, MaxPending (G2). With Lease, a turn that can
+	// begin at once is leased to the caller's worker in the same write and returned as Offered.Entry.
+	//
+	// Errors: *ConflictError, *PreconditionError, ErrInputMismatch, ErrDigestKey, ErrQueueFull,
+	// ErrUnknownFunc. None of them leaves a trace.
+	Offer(ctx context.Context, req *OfferRequest) (*Offered, error)
+
+	// Claim leases due tasks to a worker, oldest first (P5), and raises their epochs (O2). In the same
+	// transaction it marks lapsed workers dead and puts their tasks back, counting one recovery for each
+	// (O3, R4), a bounded number at a time: Claimed.More says that it should be called again at once.
+	// The worker must be registered and alive, else ErrWorkerDead.
+	Claim(ctx context.Context, req *ClaimRequest) (*Claimed, error)
+
+	// Heartbeat registers a worker (First) or proves that it is alive; one row, whatever it runs (O3).
+	// It fails with ErrWorkerDead when the worker has lapsed: a lapse is final.
+	Heartbeat(ctx context.Context, req *HeartbeatRequest) (*Beat, error)
+
+	// Mail returns what others have left for a worker's turns after the given sequence number, oldest
+	// first, at most 1,000: causes to interrupt them, and the news that their lease is gone.
+	Mail(ctx context.Context, worker string, after int64) ([]Mail, error)
+
+	// Checkpoint writes events and, if Commit is set, metadata and the commit mark of a running turn.
+	// It is recognised when repeated by epoch and Number. Errors: ErrLeaseLost.
+	Checkpoint(ctx context.Context, req *CheckpointRequest) (*Checkpointed, error)
+
+	// Settle ends a try: the turn's outcome and the beginning of the next queued turn in one write (T1),
+	// or a retry, a release, or quarantine. It is recognised when repeated by epoch. Errors: ErrLeaseLost.
+	Settle(ctx context.Context, req *SettleRequest) (*Settled, error)
+
+	// Signal cancels, terminates or resumes. Errors: ErrNotFound; *ConflictError from Resume when the
+	// task is not parked. Cancel and Terminate of a task that has ended change nothing (C7).
+	Signal(ctx context.Context, req *SignalRequest) (*Signalled, error)
+
+	// Delete removes a task, its turns and events, and tells its owner (C6). Deleting an absent task is
+	// a no-op. Errors: *PreconditionError when Version is set and is not the task's.
+	Delete(ctx context.Context, req *DeleteRequest) error
+
+	// Sweep does a bounded piece of housekeeping: it removes expired tasks and ends back-offs that are
+	// past their turn's deadline. Swept.More says that there is more to do now.
+	Sweep(ctx context.Context, limit int) (*Swept, error)
+
+	// Get returns a task with its metadata. Errors: ErrNotFound.
+	Get(ctx context.Context, id string) (*Task, error)
+
+	// Turn returns one turn: by Number, else by InputID, else the current (else last) one.
+	// Errors: ErrNotFound; ErrDeleted when Incarnation is set and is gone.
+	Turn(ctx context.Context, q TurnQuery) (*Turn, error)
+
+	// Turns returns a page of a task's turns in the order of their numbers. Errors: ErrNotFound.
+	Turns(ctx context.Context, q TurnsQuery) ([]*Turn, error)
+
+	// List returns a page of tasks, newest first, without their metadata.
+	List(ctx context.Context, q ListQuery) ([]*Task, error)
+
+	// Events returns a page of a task's stream. Errors: ErrNotFound; ErrDeleted.
+	Events(ctx context.Context, q EventsQuery) (*EventPage, error)
+
+	// Workers returns the workers that are not dead, oldest first.
+	Workers(ctx context.Context) ([]*Worker, error)
+
+	// Close releases the store. Operations under way end; later ones fail with ErrClosed.
+	Close() error
+}
+
+// Exclusive is implemented by stores that can prove that one engine at a time works on them (rule O5).
+// While the lock is held no lease lapses, whatever the clocks say, and the holder's registration proves
+// that all other workers are dead.
+type Exclusive interface {
+	// Lock takes the lock without waiting, or fails with ErrStoreInUse. The returned function gives it
+	// back and may be called once.
+	Lock() (unlock func(), err error)
+}
+
+// Notifier is implemented by stores that can tell that somebody else has written. What it tells are
+// hints: everything is right by polling alone.
+type Notifier interface {
+	// Listen calls hint after writes that did not come through this Store value, until ctx ends, and
+	// returns ctx's error. Hints may be late, merged or lost.
+	Listen(ctx context.Context, hint func()) error
+}
+
+// Lease is the right to write to a task: every write of a running turn carries it (rule O2).
+type Lease struct {
+	Incarnation int64  // the task; a deleted and re-created ID is another incarnation
+	Worker      string // who holds it
+	Epoch       int64  // raised by every entry; the fencing token
+}
+
+// OfferRequest gives a task an input.
+type OfferRequest struct {
+	TaskID   string
+	Func     string
+	InputID  string
+	Input    []byte
+	Digests  []Digest  // of the canonical input, one for every key held, the current one first
+	Settings *Settings // of the caller's declaration; nil uses what workers have published for Func
+
+	IfLastInputID string // when not empty, rule S3
+	Attach        bool   // give the current turn's handle instead of a conflict; adds no input
+	Deliver       Deliver
+
+	// Labels of the task, used when it is created.
+	Title, Description string
+	Tags               map[string]string
+	Session, Agent     string
+	Source             Source
+
+	// Worker is the caller's own worker, if it has one; with Lease it takes the turn if that can begin at
+	// once. Request is a number that the worker never uses twice; Repeat says that an earlier try had an
+	// unknown result.
+	Worker  string
+	Lease   bool
+	Request int64
+	Repeat  bool
+}
+
+// Digest identifies the canonical JSON of an input, under a key when payloads are encrypted.
+type Digest struct {
+	Key string // key ID; empty for an unkeyed digest
+	Sum string
+}
+
+// Deliver says how an input reaches a task whose turn is still running.
+type Deliver string
+
+// Delivery policies. The zero value means DeliverInterrupt.
+const (
+	DeliverInterrupt Deliver = "interrupt" // queue, and interrupt the running turn
+	DeliverEnqueue   Deliver = "enqueue"   // queue
+	DeliverReject    Deliver = "reject"    // conflict
+	DeliverReplace   Deliver = "replace"   // queue, interrupt, and refuse what was queued before
+)
+
+// Decision is what Offer did with an input.
+type Decision string
+
+// Decisions of rule S1.
+const (
+	Created  Decision = "created"
+	Resumed  Decision = "resumed"
+	Queued   Decision = "queued"
+	Known    Decision = "known"    // the input ID had been accepted before
+	Attached Decision = "attached" // nothing was added
+)
+
+// Offered is what became of an Offer.
+type Offered struct {
+	Decision    Decision
+	TaskID      string
+	Incarnation int64
+	Func        string
+	Status      Status // of the task
+	Turn        int64
+	InputID     string
+	TurnStatus  Status // of the turn
+	Due         bool   // a worker can claim the task now
+	Steered     bool   // the running turn got the cause steered
+	Replaced    []int64
+	Entry       *Entry // the turn, leased to the request's Worker
+}
+
+// Entry is everything needed to enter a handler.
+type Entry struct {
+	Lease    Lease
+	Task     *Task  // with its metadata as of the commit mark
+	Input    []byte // of the current turn
+	Previous []byte // input of the turn entered before; nil if there is none
+}
+
+// ClaimRequest asks for work.
+type ClaimRequest struct {
+	Worker  string
+	Request int64 // a number that the worker never uses twice
+	Repeat  bool  // an earlier try had an unknown result: return again what it leased
+	Funcs   []ClaimFunc
+	Limit   int      // tasks in all
+	Suspect bool     // one of them may be a suspect (rule R4)
+	Except  []string // task IDs to leave alone
+}
+
+// ClaimFunc names a func that the worker can run, and for how many tasks it has room.
+type ClaimFunc struct {
+	Name  string
+	Limit int
+}
+
+// Claimed is the answer to a ClaimRequest.
+type Claimed struct {
+	Entries []*Entry
+	More    bool      // more can be claimed, or put back, at once
+	NextDue time.Time // when the next task of these funcs falls due; zero if unknown or none
+	Now     time.Time // the store's clock
+	Parked  int       // tasks that this call put into quarantine
+	Put     int       // tasks of dead workers that this call put back
+}
+
+// HeartbeatRequest registers or renews a worker.
+type HeartbeatRequest struct {
+	Worker   string
+	Lease    time.Duration
+	First    bool
+	Replaces string // with First: a worker of the same process whose handlers have all returned; its tasks are released, uncounted
+	Leave    bool   // the worker has released everything and is gone
+	MailSeen int64  // mail up to this number may be forgotten
+	Running  int
+	Info     WorkerInfo // with First
+	Funcs    []PublishedFunc
+}
+
+// PublishedFunc is a func that a worker runs.
+type PublishedFunc struct {
+	Name     string   `json:"name"`
+	Settings Settings `json:"settings"`
+}
+
+// WorkerInfo describes the process of a worker.
+type WorkerInfo struct {
+	Host    string `json:"host"`
+	PID     int    `json:"pid"`
+	Program string `json:"program"`
+	Version string `json:"version"` // of the program
+}
+
+// Beat is the answer to a heartbeat.
+type Beat struct {
+	Now time.Time // the store's clock
+}
+
+// Worker is one start of one process's engine.
+type Worker struct {
+	ID        string
+	Info      WorkerInfo
+	Funcs     []string
+	Running   int
+	StartedAt time.Time
+	BeatAt    time.Time
+	ExpiresAt time.Time
+	Dead      bool
+}
+
+// MailKind says what a piece of mail is about.
+type MailKind string
+
+// Kinds of mail.
+const (
+	MailSteered    MailKind = "steered"
+	MailCancel     MailKind = "cancel"
+	MailTerminated MailKind = "terminated"
+	MailDeleted    MailKind = "deleted"
+)
+
+// Mail is news for the turn that a worker runs.
+type Mail struct {
+	Seq         int64
+	Worker      string
+	TaskID      string
+	Incarnation int64
+	Epoch       int64 // of the lease it concerns
+	Kind        MailKind
+	Reason      string
+}
+
+// CheckpointRequest writes to a running turn.
+type CheckpointRequest struct {
+	Lease      Lease
+	Number     int64 // 1, 2, 3 … within the epoch
+	Commit     bool  // move the commit mark: metadata and events up to here survive the try
+	KeepEvents bool  // first write of the epoch only: keep the events of the try before
+	Metadata   []Change
+	Events     [][]byte
+}
+
+// Change sets a metadata key, or deletes it when Value is nil.
+type Change struct {
+	Key   string
+	Value []byte
+}
+
+// Checkpointed is the answer to a CheckpointRequest.
+type Checkpointed struct {
+	LastEvent int64
+}
+
+// SettleKind says how a try ends.
+type SettleKind string
+
+// Kinds of Settle.
+const (
+	SettleEnd     SettleKind = "end"     // the turn ends with Outcome
+	SettleRetry   SettleKind = "retry"   // another attempt after Delay
+	SettleRelease SettleKind = "release" // another entry of the same attempt
+	SettlePark    SettleKind = "park"    // quarantine, with Reason
+)
+
+// SettleRequest ends a try.
+type SettleRequest struct {
+	Lease Lease
+	Kind  SettleKind
+
+	// SettleEnd. Then is what the task becomes when no input is queued; Refuse ends queued inputs
+	// refused instead of promoting the first.
+	Outcome Status
+	Then    Status
+	Refuse  bool
+	Output  []byte
+	Error   *TaskError // also with SettleRetry: why the attempt failed
+	Reason  string
+
+	Delay  time.Duration // SettleRetry
+	Strict bool          // SettleRetry: a steer does not shorten the delay (RetryAfter)
+	Count  bool          // SettleRelease: it counts like a recovery
+
+	Metadata []Change // SettleEnd only
+	Events   [][]byte
+
+	KeepLease bool  // lease the promoted turn to the same worker
+	Request   int64 // with KeepLease: a number that the worker never uses twice
+}
+
+// Settled is the answer to a SettleRequest.
+type Settled struct {
+	Status  Status // of the task
+	Ended   *Turn  // the turn that ended, nil if it did not
+	Due     bool   // a worker can claim the task now
+	Refused []int64
+	Entry   *Entry // the next turn, leased to the same worker
+}
+
+// SignalKind says what is asked of a task from outside.
+type SignalKind string
+
+// Kinds of Signal.
+const (
+	Cancel    SignalKind = "cancel"
+	Terminate SignalKind = "terminate"
+	Resume    SignalKind = "resume"
+)
+
+// SignalRequest cancels, terminates or resumes.
+type SignalRequest struct {
+	TaskID      string
+	Incarnation int64 // 0: whichever there is
+	Kind        SignalKind
+	Turn        int64  // Cancel: only this turn
+	InputID     string // Cancel: only the turn of this input
+	Reason      string
+	Worker      string // the caller's own worker: it needs no mail
+}
+
+// Signalled is the answer to a SignalRequest.
+type Signalled struct {
+	Incarnation int64
+	Status      Status // of the task, afterwards
+	Changed     bool
+	Marked      bool    // the running turn has been asked to cancel
+	Ended       []int64 // turns that ended
+	Due         bool    // a worker can claim the task now
+}
+
+// DeleteRequest removes a task.
+type DeleteRequest struct {
+	TaskID      string
+	Incarnation int64  // 0: whichever there is
+	Version     int64  // when not 0, the version it must have
+	Worker      string // the caller's own worker: it needs no mail
+}
+
+// Swept is the answer to Sweep.
+type Swept struct {
+	Removed int
+	Ended   int
+	More    bool
+}
+
+// TurnQuery names a turn.
+type TurnQuery struct {
+	TaskID      string
+	Incarnation int64 // 0: whichever there is
+	Number      int64
+	InputID     string
+	Payload     bool // with its input
+}
+
+// TurnsQuery asks for a page of a task's turns.
+type TurnsQuery struct {
+	TaskID string
+	After  int64
+	Limit  int
+}
+
+// ListQuery asks for a page of tasks. Values within a field are alternatives, except Tags, which all hold.
+type ListQuery struct {
+	Funcs    []string
+	Statuses []Status
+	Session  string
+	Agent    string
+	Worker   string
+	Tags     map[string]string
+	Before   int64 // incarnation to continue below; 0 starts with the newest
+	Limit    int
+}
+
+// EventsQuery asks for a page of a task's stream.
+type EventsQuery struct {
+	TaskID      string
+	Incarnation int64
+	After       int64
+	Limit       int
+}
+
+// EventPage is a page of a task's stream. Last and Mark are of the whole stream: events above Mark may
+// still be rolled back.
+type EventPage struct {
+	Incarnation int64
+	Events      []Event
+	First       int64 // the first number kept
+	Last, Mark  int64
+	Status      Status // of the task
+}
