@@ -1,0 +1,110 @@
+package sqlitestore
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
+)
+
+const sqlAppendEvents = `INSERT INTO events (task, first, last, turn, attempt, epoch, at, rewind, data)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+// AppendEvents implements rules.Rows. Events of one call are of one try and one moment, and a rewind can
+// only be the first of them: one row holds them all.
+func (c *conn) AppendEvents(incarnation int64, events []store.Event) error {
+	first, last := events[0], events[len(events)-1]
+	s := c.stmt(sqlAppendEvents).int(incarnation).int(first.Number).int(last.Number)
+	s.int(first.Turn).int(int64(first.Attempt)).int(first.Epoch).time(first.At)
+	if first.Kind == store.EventRewind {
+		s.int(first.To)
+		events = events[1:]
+	} else {
+		s.null()
+	}
+	return s.bytes(pack(events)).exec()
+}
+
+// pack joins the data of messages, each with its length before it.
+func pack(events []store.Event) []byte {
+	size := 0
+	for _, e := range events {
+		size += binary.MaxVarintLen32 + len(e.Data)
+	}
+	packed := make([]byte, 0, size)
+	for _, e := range events {
+		packed = binary.AppendUvarint(packed, uint64(len(e.Data)))
+		packed = append(packed, e.Data...)
+	}
+	return packed
+}
+
+var errPacked = errors.New("data of events is damaged")
+
+// unpack calls yield for each message of packed.
+func unpack(packed []byte, yield func(data []byte)) error {
+	for len(packed) > 0 {
+		n, size := binary.Uvarint(packed)
+		if size <= 0 || n > uint64(len(packed)-size) {
+			return errPacked
+		}
+		yield(packed[size : size+int(n) : size+int(n)])
+		packed = packed[size+int(n):]
+	}
+	return nil
+}
+
+const sqlEvents = `SELECT first, turn, attempt, epoch, at, rewind IS NOT NULL, rewind, data FROM events
+	WHERE task = ? AND last > ? ORDER BY last LIMIT ?`
+
+// messages returns stored events after a number, limit or a few more.
+func (c *conn) messages(incarnation, after int64, limit int) ([]store.Event, error) {
+	var events []store.Event
+	s := c.stmt(sqlEvents).int(incarnation).int(after).int(int64(limit))
+	err := s.each(func() error {
+		if len(events) >= limit {
+			return errEnough
+		}
+		return scanEvents(s, after, &events)
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return events, err
+}
+
+// errEnough ends the reading of rows before their end.
+var errEnough = errors.New("enough")
+
+func scanEvents(s *stmt, after int64, events *[]store.Event) error {
+	e := store.Event{Number: s.nextInt(), Turn: s.nextInt(), Attempt: int(s.nextInt()), Epoch: s.nextInt(), At: s.nextTime()}
+	add := func(kind store.EventKind, to int64, data []byte) {
+		if e.Number > after {
+			e.Kind, e.To, e.Data = kind, to, data
+			*events = append(*events, e)
+		}
+		e.Number++
+	}
+	rewinds, to := s.nextBool(), s.nextInt()
+	if rewinds {
+		add(store.EventRewind, to, nil)
+	}
+	return unpack(s.nextBytes(), func(data []byte) { add(store.EventMessage, 0, data) })
+}
+
+const sqlTurnEvents = `SELECT number, attempt, epoch, end_event, ended_at, status FROM turns
+	WHERE task = ? AND end_event > ? ORDER BY end_event LIMIT ?`
+
+func (c *conn) turnEvents(incarnation, after int64, limit int) ([]store.Event, error) {
+	var events []store.Event
+	s := c.stmt(sqlTurnEvents).int(incarnation).int(after).int(int64(limit))
+	err := s.each(func() error {
+		events = append(events, rules.TurnEvent(&store.Turn{
+			Number: s.nextInt(), Attempt: int(s.nextInt()), Epoch: s.nextInt(), EndEvent: s.nextInt(),
+			EndedAt: s.nextTime(), Status: store.Status(s.nextText()),
+		}))
+		return nil
+	})
+	return events, err
+}

@@ -1,0 +1,230 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
+)
+
+// pool holds the connections that read, opened when first needed.
+type pool struct {
+	open   func() (*conn, error)
+	free   chan *conn // nil: a connection that is not open
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPool(size int, open func() (*conn, error)) *pool {
+	p := &pool{open: open, free: make(chan *conn, size), closed: make(chan struct{})}
+	for range size {
+		p.free <- nil
+	}
+	return p
+}
+
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	select {
+	case <-p.closed:
+		return nil, store.ErrClosed
+	default:
+	}
+	select {
+	case <-p.closed:
+		return nil, store.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case c := <-p.free:
+		return p.opened(c)
+	}
+}
+
+func (p *pool) opened(c *conn) (*conn, error) {
+	if c != nil {
+		return c, nil
+	}
+	c, err := p.open()
+	if err != nil {
+		p.free <- nil
+	}
+	return c, err
+}
+
+// put gives a connection back. One that cannot end its transaction is closed.
+func (p *pool) put(c *conn) {
+	if !c.db.AutocommitEnabled() {
+		if err := c.exec(sqlRollback); err != nil {
+			c.close()
+			c = nil
+		}
+	}
+	p.free <- c
+}
+
+// close waits for the reads under way.
+func (p *pool) close() error {
+	var err error
+	p.once.Do(func() {
+		close(p.closed)
+		for range cap(p.free) {
+			if c := <-p.free; c != nil {
+				err = errors.Join(err, c.close())
+			}
+		}
+	})
+	return err
+}
+
+// read runs f on one moment of the file.
+func read[T any](ctx context.Context, s *Store, f func(*conn, time.Time) (T, error)) (T, error) {
+	var none T
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	c, err := s.pool.take(ctx)
+	if err != nil {
+		return none, s.explain(err)
+	}
+	defer s.pool.put(c)
+	out, err := snapshot(ctx, c, f)
+	if ctx.Err() != nil && err != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return none, s.explain(err)
+	}
+	return out, nil
+}
+
+func snapshot[T any](ctx context.Context, c *conn, f func(*conn, time.Time) (T, error)) (T, error) {
+	if done := ctx.Done(); done != nil {
+		c.db.SetInterrupt(done)
+		defer c.db.SetInterrupt(nil)
+	}
+	if err := c.exec(sqlBeginRead); err != nil {
+		var none T
+		return none, err
+	}
+	return f(c, rules.Now())
+}
+
+// visible returns a task that is there for a reader.
+func (c *conn) visible(id string, incarnation int64, now time.Time) (*store.Task, error) {
+	t, err := c.TaskByID(id)
+	if err != nil {
+		return nil, err
+	}
+	return t, rules.Visible(t, now, incarnation)
+}
+
+// Get implements store.Store.
+func (s *Store) Get(ctx context.Context, id string) (*store.Task, error) {
+	return read(ctx, s, func(c *conn, now time.Time) (*store.Task, error) {
+		t, err := c.visible(id, 0, now)
+		if err != nil {
+			return nil, err
+		}
+		t.Metadata, err = c.Metadata(t.Incarnation)
+		return t, err
+	})
+}
+
+// Turn implements store.Store.
+func (s *Store) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
+	return read(ctx, s, func(c *conn, now time.Time) (*store.Turn, error) {
+		t, err := c.visible(q.TaskID, q.Incarnation, now)
+		if err != nil {
+			return nil, err
+		}
+		turn, err := c.find(t, q)
+		if err != nil {
+			return nil, err
+		}
+		if turn == nil {
+			return nil, store.ErrNotFound
+		}
+		return rules.Complete(t, turn), nil
+	})
+}
+
+const (
+	sqlTurnLight        = `SELECT ` + turnColumns + ` FROM turns WHERE task = ? AND number = ?`
+	sqlTurnByInputHeavy = `SELECT ` + turnColumns + `, input FROM turns WHERE task = ? AND input_id = ?`
+)
+
+func (c *conn) find(t *store.Task, q store.TurnQuery) (*store.Turn, error) {
+	if q.Number == 0 && q.InputID != "" {
+		if q.Payload {
+			return turn(c.stmt(sqlTurnByInputHeavy).int(t.Incarnation).raw(q.InputID), true)
+		}
+		return c.TurnByInput(t.Incarnation, q.InputID)
+	}
+	number := q.Number
+	if number == 0 {
+		number = t.Turn.Number
+	}
+	if q.Payload {
+		return c.Turn(t.Incarnation, number)
+	}
+	return turn(c.stmt(sqlTurnLight).int(t.Incarnation).int(number), false)
+}
+
+const sqlTurns = `SELECT ` + turnColumns + `, input FROM turns
+	WHERE task = ? AND number > ? ORDER BY number LIMIT ?`
+
+// Turns implements store.Store.
+func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {
+	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Turn, error) {
+		t, err := c.visible(q.TaskID, 0, now)
+		if err != nil {
+			return nil, err
+		}
+		page, err := turns(c.stmt(sqlTurns).int(t.Incarnation).int(q.After).int(int64(q.Limit)), true)
+		for _, turn := range page {
+			rules.Complete(t, turn)
+		}
+		return page, err
+	})
+}
+
+// Events implements store.Store.
+func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPage, error) {
+	return read(ctx, s, func(c *conn, now time.Time) (*store.EventPage, error) {
+		t, err := c.visible(q.TaskID, q.Incarnation, now)
+		if err != nil {
+			return nil, err
+		}
+		page := &store.EventPage{
+			Incarnation: t.Incarnation, First: t.FirstEvent, Last: t.LastEvent, Mark: t.Mark, Status: t.Status,
+		}
+		if q.After >= t.LastEvent {
+			return page, nil
+		}
+		messages, err := c.messages(t.Incarnation, q.After, q.Limit)
+		if err != nil {
+			return nil, err
+		}
+		ends, err := c.turnEvents(t.Incarnation, q.After, q.Limit)
+		page.Events = rules.MergeEvents(q.Limit, append(messages, ends...)...)
+		return page, err
+	})
+}
+
+// Workers implements store.Store.
+func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
+	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Worker, error) {
+		workers, err := c.Workers()
+		return slices.DeleteFunc(workers, func(w *store.Worker) bool {
+			return w.Dead || !c.Sole() && !now.Before(w.ExpiresAt)
+		}), err
+	})
+}
+
+// Mail implements store.Store.
+func (s *Store) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
+	return read(ctx, s, func(c *conn, _ time.Time) ([]store.Mail, error) { return c.mail(worker, after) })
+}

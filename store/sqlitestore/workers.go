@@ -1,0 +1,124 @@
+package sqlitestore
+
+import (
+	"encoding/json"
+
+	"github.com/perdure/perdure/store"
+)
+
+// Sole implements rules.Rows.
+func (c *conn) Sole() bool { return c.sole.Load() }
+
+const workerColumns = `id, host, pid, program, version, funcs, running, started_at, beat_at, expires_at, dead`
+
+func (c *conn) workers(s *stmt) ([]*store.Worker, error) {
+	var workers []*store.Worker
+	err := s.each(func() (err error) {
+		w := &store.Worker{ID: s.nextText()}
+		w.Info = store.WorkerInfo{Host: s.nextText(), PID: int(s.nextInt()), Program: s.nextText(), Version: s.nextText()}
+		w.Funcs, err = parse(c.interned.names, s.nextText())
+		w.Running, w.StartedAt, w.BeatAt = int(s.nextInt()), s.nextTime(), s.nextTime()
+		w.ExpiresAt, w.Dead = s.nextTime(), s.nextBool()
+		workers = append(workers, w)
+		return err
+	})
+	return workers, err
+}
+
+const sqlWorker = `SELECT ` + workerColumns + ` FROM workers WHERE id = ?`
+
+// Worker implements rules.Rows.
+func (c *conn) Worker(id string) (*store.Worker, error) {
+	workers, err := c.workers(c.stmt(sqlWorker).raw(id))
+	if err != nil || len(workers) == 0 {
+		return nil, err
+	}
+	return workers[0], nil
+}
+
+const sqlWorkers = `SELECT ` + workerColumns + ` FROM workers ORDER BY started_at, id`
+
+// Workers implements rules.Rows.
+func (c *conn) Workers() ([]*store.Worker, error) { return c.workers(c.stmt(sqlWorkers)) }
+
+const sqlPutWorker = `INSERT OR REPLACE INTO workers (` + workerColumns + `)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+// PutWorker implements rules.Rows.
+func (c *conn) PutWorker(w *store.Worker) error {
+	funcs, err := json.Marshal(w.Funcs)
+	if err != nil {
+		return err
+	}
+	s := c.stmt(sqlPutWorker).raw(w.ID).text(w.Info.Host).int(int64(w.Info.PID)).text(w.Info.Program)
+	s.text(w.Info.Version).raw(string(funcs)).int(int64(w.Running))
+	return s.time(w.StartedAt).time(w.BeatAt).time(w.ExpiresAt).bool(w.Dead).exec()
+}
+
+const (
+	sqlDeleteWorker = `DELETE FROM workers WHERE id = ?`
+	sqlDeleteMail   = `DELETE FROM mail WHERE worker = ?`
+)
+
+// DeleteWorker implements rules.Rows.
+func (c *conn) DeleteWorker(id string) error {
+	if err := c.stmt(sqlDeleteMail).raw(id).exec(); err != nil {
+		return err
+	}
+	return c.stmt(sqlDeleteWorker).raw(id).exec()
+}
+
+const sqlAddMail = `INSERT INTO mail (worker, task, key, epoch, kind, reason) VALUES (?, ?, ?, ?, ?, ?)`
+
+// AddMail implements rules.Rows.
+func (c *conn) AddMail(m store.Mail) error {
+	s := c.stmt(sqlAddMail).raw(m.Worker).raw(m.TaskID).int(m.Incarnation).int(m.Epoch)
+	return s.raw(string(m.Kind)).text(m.Reason).exec()
+}
+
+const sqlDropMail = `DELETE FROM mail WHERE worker = ? AND seq <= ?`
+
+// DropMail implements rules.Rows.
+func (c *conn) DropMail(worker string, upTo int64) error {
+	return c.stmt(sqlDropMail).raw(worker).int(upTo).exec()
+}
+
+const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason FROM mail
+	WHERE worker = ? AND seq > ? ORDER BY seq LIMIT 1000`
+
+func (c *conn) mail(worker string, after int64) ([]store.Mail, error) {
+	var mail []store.Mail
+	s := c.stmt(sqlMail).raw(worker).int(after)
+	err := s.each(func() error {
+		mail = append(mail, store.Mail{
+			Seq: s.nextInt(), Worker: s.nextText(), TaskID: s.nextText(), Incarnation: s.nextInt(),
+			Epoch: s.nextInt(), Kind: store.MailKind(s.nextText()), Reason: s.nextText(),
+		})
+		return nil
+	})
+	return mail, err
+}
+
+const sqlPublished = `SELECT settings FROM funcs WHERE name = ?`
+
+// Published implements rules.Rows.
+func (c *conn) Published(name string) (*store.Settings, error) {
+	var id int64
+	s := c.stmt(sqlPublished).raw(name)
+	if err := s.each(func() error { id = s.nextInt(); return nil }); err != nil || id == 0 {
+		return nil, err
+	}
+	settings, err := c.settings(id)
+	return &settings, err
+}
+
+const sqlPublish = `INSERT OR REPLACE INTO funcs (name, settings) VALUES (?, ?)`
+
+// Publish implements rules.Rows.
+func (c *conn) Publish(f store.PublishedFunc) error {
+	id, err := c.settingsID(f.Settings)
+	if err != nil {
+		return err
+	}
+	return c.stmt(sqlPublish).raw(f.Name).int(id).exec()
+}
