@@ -125,6 +125,7 @@ type OfferRequest struct {
 	Input    []byte
 	Digests  []Digest  // of the canonical input, one for every key held, the current one first
 	Settings *Settings // of the caller's declaration; nil uses what workers have published for Func
+	Retry    *Retry    // instead of the settings' policy; nil keeps that
 
 	IfLastInputID string // when not empty, rule S3
 	Attach        bool   // give the current turn's handle instead of a conflict; adds no input
@@ -204,7 +205,7 @@ type ClaimRequest struct {
 	Request int64 // a number that the worker never uses twice
 	Repeat  bool  // an earlier try had an unknown result: return again what it leased
 	Funcs   []ClaimFunc
-	Limit   int      // tasks in all
+	Limit   int      // tasks in all; 0 only puts back what dead workers held
 	Suspect bool     // one of them may be a suspect (rule R4)
 	Except  []string // task IDs to leave alone
 }

@@ -72,12 +72,13 @@ type Settings struct {
 	Retry         Retry         `json:"retry,omitzero"`
 }
 
-// Retry is a retry policy.
+// Retry is a retry policy: after attempt n the delay is Initial·Factorⁿ⁻¹ + Step·(n-1), at most Max.
 type Retry struct {
 	Attempts int           `json:"attempts,omitempty"` // counting the first; 0 and 1: none
 	Initial  time.Duration `json:"initial,omitempty"`
-	Max      time.Duration `json:"max,omitempty"`
-	Factor   float64       `json:"factor,omitempty"`
+	Step     time.Duration `json:"step,omitempty"`
+	Max      time.Duration `json:"max,omitempty"`    // 0: no limit
+	Factor   float64       `json:"factor,omitempty"` // 0 counts as 1
 	Jitter   float64       `json:"jitter,omitempty"` // 0 to 1: the share of a delay that is random
 }
 

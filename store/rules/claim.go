@@ -38,10 +38,10 @@ func Claim(rows Rows, now time.Time, req *store.ClaimRequest) (*store.Claimed, e
 			return nil, err
 		}
 	}
-	if len(due) >= req.Limit {
-		c.More = true
-	} else {
+	if len(due) < req.Limit {
 		c.NextDue, err = nextDue(rows, now, req)
+	} else if req.Limit > 0 {
+		c.More = true
 	}
 	return c, err
 }
@@ -227,7 +227,7 @@ func Heartbeat(rows Rows, now time.Time, req *store.HeartbeatRequest) (*store.Be
 	if err != nil {
 		return nil, err
 	}
-	if w == nil && !req.First || w != nil && lapsed(rows, w, now) {
+	if w == nil && (!req.First || req.Leave) || w != nil && lapsed(rows, w, now) {
 		return nil, store.ErrWorkerDead
 	}
 	if req.Leave {

@@ -58,6 +58,11 @@ func create(rows Rows, now time.Time, req *store.OfferRequest, old *store.Task) 
 			return nil, err
 		}
 	}
+	if req.Retry != nil {
+		own := *settings
+		own.Retry = *req.Retry
+		settings = &own
+	}
 	t := &store.Task{
 		ID: req.TaskID, Func: req.Func, Title: req.Title, Description: req.Description, Tags: req.Tags,
 		Session: req.Session, Agent: req.Agent, Source: req.Source, Settings: *settings,

@@ -166,7 +166,7 @@ func resettle(rows Rows, t *store.Task, req *store.SettleRequest) (*store.Settle
 func settled(rows Rows, t *store.Task, req *store.SettleRequest, s *store.Settled) (*store.Settled, error) {
 	s.Status, s.Due = t.Status, !t.DueAt.IsZero()
 	if s.Ended != nil {
-		s.Ended.TaskStatus = t.Status
+		s.Ended.TaskID, s.Ended.TaskStatus = t.ID, t.Status
 	}
 	if !req.KeepLease || t.Status != store.InProgress || t.Worker != req.Lease.Worker || t.Request != req.Request {
 		return s, nil

@@ -1,0 +1,50 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/perdure/perdure/store"
+)
+
+// Checkpoint writes the metadata and moves the commit mark; it returns when that is durable (M1). It
+// repeats a write whose result is unknown until ctx ends. Errors: store.ErrLeaseLost, ErrTerminated;
+// ctx's own, after which the write may still have happened and a later checkpoint covers it.
+func (a *Attempt) Checkpoint(ctx context.Context) error {
+	select {
+	case a.saving <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-a.saving }()
+	if cause := context.Cause(a.ctx); cause != nil {
+		return cause
+	}
+	changes, numbers, err := a.meta.snapshot()
+	if err != nil {
+		return err
+	}
+	a.number++
+	req := &store.CheckpointRequest{Lease: a.lease, Number: a.number, Commit: true, Metadata: changes}
+	err = repeat(ctx, 0, func() error {
+		_, err := a.e.store.Checkpoint(ctx, req)
+		return err
+	})
+	if err != nil {
+		return a.lostBy(err)
+	}
+	a.meta.written(numbers)
+	a.e.stats.checkpoints.Add(1)
+	if a.task.Suspect {
+		a.e.cleared(a)
+	}
+	return nil
+}
+
+// lostBy ends the attempt if err says that its lease is gone, and returns the cause of that end.
+func (a *Attempt) lostBy(err error) error {
+	if !store.Definite(err) {
+		return err
+	}
+	a.lost(store.ErrLeaseLost)
+	return context.Cause(a.ctx)
+}

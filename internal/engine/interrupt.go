@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Causes say why a turn is interrupted. They only grow within a turn (rule C2).
+type Causes struct {
+	Steered      bool
+	Cancel       bool
+	CancelReason string
+	Deadline     bool
+	Shutdown     bool
+}
+
+// Any reports whether there is a cause.
+func (c Causes) Any() bool { return c.Steered || c.Cancel || c.Deadline || c.Shutdown }
+
+func (c Causes) String() string {
+	var s []string
+	add := func(set bool, name string) {
+		if set {
+			s = append(s, name)
+		}
+	}
+	add(c.Steered, "steered")
+	add(c.Cancel, "cancel requested")
+	add(c.Deadline, "deadline")
+	add(c.Shutdown, "shutdown")
+	return strings.Join(s, ", ")
+}
+
+func (c Causes) with(more Causes) Causes {
+	c.Steered = c.Steered || more.Steered
+	if more.Cancel && !c.Cancel {
+		c.Cancel, c.CancelReason = true, more.CancelReason
+	}
+	c.Deadline = c.Deadline || more.Deadline
+	c.Shutdown = c.Shutdown || more.Shutdown
+	return c
+}
+
+// InterruptError is the cause with which a turn's interrupt context ends.
+type InterruptError struct{ Causes Causes }
+
+func (e *InterruptError) Error() string { return fmt.Sprintf("%v: %v", ErrInterrupted, e.Causes) }
+
+// Is makes errors.Is(err, ErrInterrupted) true.
+func (e *InterruptError) Is(target error) bool { return target == ErrInterrupted }
+
+// Interrupt adds causes to the turn and fires its interrupt.
+func (a *Attempt) interrupt(more Causes) {
+	a.mu.Lock()
+	a.causes = a.causes.with(more)
+	causes := a.causes
+	a.mu.Unlock()
+	if causes.Any() {
+		a.fire(&InterruptError{Causes: causes})
+	}
+}
+
+// Causes returns why the turn is interrupted; none while it is not.
+func (a *Attempt) Causes() Causes {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.causes
+}
+
+// queued notes another input behind the turn.
+func (a *Attempt) queued(steered bool) {
+	a.mu.Lock()
+	a.pending++
+	a.mu.Unlock()
+	a.interrupt(Causes{Steered: steered})
+}
+
+// watchDeadline arms the turn's deadline: first the interrupt, and after the grace the end (C5). A turn
+// that is entered past its deadline has its grace from that entry.
+func (a *Attempt) watchDeadline() {
+	if a.task.Turn.Deadline.IsZero() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	left := max(a.task.Turn.Deadline.Sub(a.task.EnteredAt), 0)
+	a.deadline = time.AfterFunc(left, a.pastDeadline)
+}
+
+func (a *Attempt) pastDeadline() {
+	a.interrupt(Causes{Deadline: true})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.deadline = time.AfterFunc(a.task.Settings.TimeoutGrace, a.expire)
+}
+
+// stopTimers ends the turn's timers once its handler has returned.
+func (a *Attempt) stopTimers() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range []*time.Timer{a.deadline, a.auto, a.probation} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+}

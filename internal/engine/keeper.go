@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/perdure/perdure/store"
+)
+
+const (
+	beatsPerLease = 3
+	mailPoll      = 500 * time.Millisecond
+	sweepEvery    = time.Second
+	sweepLimit    = 200
+	auditEvery    = 30 * time.Second
+	auditPage     = 500
+)
+
+// margin is how long before the end of its lease a worker that could not renew stops its turns (O4).
+func (e *Engine) margin() time.Duration { return e.cfg.Lease / 10 }
+
+// keep registers this engine as a worker, renews it, and starts over under a new ID after a lapse, until
+// ctx ends. What its turns write may go on until base ends. A closed store ends the engine.
+func (e *Engine) keep(ctx, base context.Context, stop context.CancelCauseFunc) {
+	replaces := ""
+	for ctx.Err() == nil {
+		w, sent, err := e.register(ctx, base, replaces)
+		if err == nil {
+			err = e.renew(ctx, w, sent)
+			if ctx.Err() == nil {
+				replaces = e.fence(w, sent)
+			}
+		}
+		if errors.Is(err, store.ErrClosed) {
+			e.stopTurns(store.ErrClosed)
+			stop(err)
+			return
+		}
+	}
+}
+
+// register makes a new worker. It returns when the heartbeat was sent, on the monotonic clock.
+func (e *Engine) register(ctx, base context.Context, replaces string) (*worker, time.Time, error) {
+	w := &worker{id: newWorkerID()}
+	req := &store.HeartbeatRequest{Worker: w.id, Lease: e.cfg.Lease, First: true, Replaces: replaces, Info: e.cfg.Worker}
+	for _, f := range e.cfg.Funcs {
+		req.Funcs = append(req.Funcs, store.PublishedFunc{Name: f.Name, Settings: f.Settings})
+	}
+	var sent time.Time
+	err := repeat(ctx, 0, func() error {
+		sent = time.Now()
+		_, err := e.store.Heartbeat(ctx, req)
+		e.beat(err)
+		return err
+	})
+	if err != nil {
+		return nil, sent, err
+	}
+	w.ctx, w.cancel = context.WithCancelCause(base)
+	e.mu.Lock()
+	e.worker = w
+	e.mu.Unlock()
+	e.log.Debug("worker registered", "worker", w.id)
+	wake(e.due)
+	return w, sent, nil
+}
+
+// beat notes whether the store took a heartbeat.
+func (e *Engine) beat(err error) {
+	if err != nil {
+		e.stats.beatsFailed.Add(1)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.healthy = err == nil
+}
+
+// renew sends heartbeats until the worker is refused or, where leases lapse, could not renew in time. It
+// counts from before it sent the last good one.
+func (e *Engine) renew(ctx context.Context, w *worker, sent time.Time) error {
+	every := e.cfg.Lease / beatsPerLease
+	for {
+		limit := sent.Add(e.cfg.Lease - e.margin())
+		if !pause(ctx, time.Until(sent.Add(every))) {
+			return context.Cause(ctx)
+		}
+		bounded, cancel := e.untilLapse(ctx, limit)
+		var begun time.Time
+		err := repeat(bounded, 0, func() error {
+			begun = time.Now()
+			_, err := e.store.Heartbeat(bounded, &store.HeartbeatRequest{
+				Worker: w.id, Lease: e.cfg.Lease, Running: e.count(), MailSeen: e.hub.seenMail(),
+			})
+			e.beat(err)
+			return err
+		})
+		cancel()
+		if err != nil {
+			return err
+		}
+		sent = begun
+	}
+}
+
+// untilLapse bounds a heartbeat to the time in which this worker may still hold its leases.
+func (e *Engine) untilLapse(ctx context.Context, limit time.Time) (context.Context, context.CancelFunc) {
+	if e.sole {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, limit)
+}
+
+func (e *Engine) count() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.running)
+}
+
+// fence stops all turns of a worker before others may take them (O4). Then it waits until they have
+// returned or the lease has lapsed. It returns the worker's ID if its successor may release its tasks.
+func (e *Engine) fence(w *worker, sent time.Time) (replaces string) {
+	e.log.Warn("worker lost its lease: its turns are stopped", "worker", w.id)
+	e.stats.fenced.Add(1)
+	attempts := e.stopTurns(store.ErrLeaseLost)
+	w.cancel(store.ErrLeaseLost)
+	lapse := time.NewTimer(time.Until(sent.Add(e.cfg.Lease)))
+	defer lapse.Stop()
+	for _, a := range attempts {
+		select {
+		case <-a.gone:
+		case <-lapse.C:
+			return ""
+		}
+	}
+	return w.id
+}
+
+// stopTurns takes the registration away and ends all turns under it.
+func (e *Engine) stopTurns(cause error) []*Attempt {
+	e.mu.Lock()
+	e.worker = nil
+	e.healthy = false
+	attempts := make([]*Attempt, 0, len(e.running))
+	for _, a := range e.running {
+		attempts = append(attempts, a)
+	}
+	e.mu.Unlock()
+	for _, a := range attempts {
+		a.lost(cause)
+	}
+	return attempts
+}
+
+// mailLoop reads what others have left for this worker's turns.
+func (e *Engine) mailLoop(ctx context.Context) {
+	ticker := time.NewTicker(mailPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-e.post:
+		}
+		if id := e.WorkerID(); id != "" {
+			e.readMail(ctx, id)
+		}
+	}
+}
+
+func (e *Engine) readMail(ctx context.Context, worker string) {
+	mail, err := e.store.Mail(ctx, worker, e.hub.seenMail())
+	if err != nil {
+		return // the next poll tries again; a store that stays away shows in the heartbeat
+	}
+	for _, m := range mail {
+		e.deliver(m)
+		e.hub.sawMail(m.Seq)
+	}
+}
+
+// deliver brings one piece of mail to the turn it is for.
+func (e *Engine) deliver(m store.Mail) {
+	e.hub.wake(m.Incarnation)
+	a := e.find(m.Incarnation, 0)
+	if a == nil || a.lease.Epoch != m.Epoch {
+		return
+	}
+	switch m.Kind {
+	case store.MailSteered:
+		a.queued(true)
+	case store.MailCancel:
+		a.interrupt(Causes{Cancel: true, CancelReason: m.Reason})
+	case store.MailTerminated, store.MailDeleted:
+		a.lost(ErrTerminated)
+	}
+}
+
+// sweepLoop does the store's housekeeping and looks for leases that nobody here knows of.
+func (e *Engine) sweepLoop(ctx context.Context) {
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	audit := time.NewTicker(auditEvery)
+	defer audit.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweep.C:
+			e.sweep(ctx)
+		case <-audit.C:
+			e.auditLeases(ctx)
+		case <-e.audit:
+			e.auditLeases(ctx)
+		}
+	}
+}
+
+func (e *Engine) sweep(ctx context.Context) {
+	for more := true; more && ctx.Err() == nil; {
+		s, err := e.store.Sweep(ctx, sweepLimit)
+		if err != nil {
+			return
+		}
+		if s.Ended > 0 {
+			e.hub.wakeAll()
+			wake(e.due)
+		}
+		more = s.More
+	}
+}
+
+// auditLeases releases, uncounted, what is leased to this worker and unknown to it: the lease came with
+// an answer that was lost (O6).
+func (e *Engine) auditLeases(ctx context.Context) {
+	e.mu.Lock()
+	w := e.worker
+	before := e.requests + 1
+	for r := range e.inflight {
+		before = min(before, r)
+	}
+	e.mu.Unlock()
+	if w == nil {
+		return
+	}
+	for q := (store.ListQuery{Worker: w.id, Limit: auditPage}); ; {
+		tasks, err := e.store.List(ctx, q)
+		if err != nil {
+			return
+		}
+		for _, t := range tasks {
+			e.auditLease(w, t, before)
+			q.Before = t.Incarnation
+		}
+		if len(tasks) < q.Limit {
+			return
+		}
+	}
+}
+
+func (e *Engine) auditLease(w *worker, t *store.Task, before int64) {
+	e.mu.Lock()
+	known := t.Request >= before || e.running[t.Incarnation] != nil || e.stuck[t.ID] > 0
+	e.mu.Unlock()
+	if known {
+		return
+	}
+	lease := store.Lease{Incarnation: t.Incarnation, Worker: t.Worker, Epoch: t.Epoch}
+	s, err := e.store.Settle(w.ctx, &store.SettleRequest{Lease: lease, Kind: store.SettleRelease})
+	if err == nil && s.Due {
+		wake(e.due)
+	}
+}
+
+// listen passes on the store's hints.
+func (e *Engine) listen(ctx context.Context) {
+	n, ok := e.store.(store.Notifier)
+	if !ok {
+		return
+	}
+	for ctx.Err() == nil {
+		err := n.Listen(ctx, func() {
+			wake(e.due)
+			wake(e.post)
+			e.hub.wakeAll()
+		})
+		if err != nil && ctx.Err() == nil && !pause(ctx, time.Second) {
+			return
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/store"
+)
+
+// Metadata is a task's small JSON key/values. Changes are kept in memory until a checkpoint or the end
+// of the turn writes them (rule M1). Its methods may be called concurrently.
+type Metadata struct {
+	a *Attempt
+
+	mu     sync.Mutex
+	values map[string]raw
+	size   int
+	dirty  map[string]int // by changed key: the number of its last change
+	change int
+}
+
+func newMetadata(a *Attempt, stored map[string][]byte) (*Metadata, error) {
+	m := &Metadata{a: a}
+	if len(stored) == 0 {
+		return m, nil
+	}
+	m.values = make(map[string]raw, len(stored))
+	for k, v := range stored {
+		plain, err := a.e.decode(metadataLabel(a.task.ID, k), v)
+		if err != nil {
+			return nil, err
+		}
+		m.values[k] = plain
+		m.size += len(k) + len(plain)
+	}
+	return m, nil
+}
+
+// Get returns the value of a key, and whether there is one.
+func (m *Metadata) Get(key string) (raw, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, ok := m.values[key]
+	return v, ok
+}
+
+// Update replaces the value of a key by what f makes of it; nil is "no value", in and out. An error of
+// f, or a size over the limit, leaves everything as it was.
+func (m *Metadata) Update(key string, f func(old raw) (raw, error)) (raw, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old, had := m.values[key]
+	v, err := f(old)
+	if err != nil {
+		return nil, err
+	}
+	if !had && v == nil {
+		return nil, nil
+	}
+	size := m.size
+	if had {
+		size -= len(key) + len(old)
+	}
+	if v != nil {
+		size += len(key) + len(v)
+	}
+	if size > m.a.e.cfg.MaxMetadata && size > m.size {
+		return nil, fmt.Errorf("metadata of %d bytes with key %q: %w: the limit is %d", size, key, ErrTooLarge, m.a.e.cfg.MaxMetadata)
+	}
+	m.size = size
+	m.put(key, v)
+	return v, nil
+}
+
+// put makes a change. m.mu is held.
+func (m *Metadata) put(key string, v raw) {
+	if m.values == nil {
+		m.values = map[string]raw{}
+	}
+	if v == nil {
+		delete(m.values, key)
+	} else {
+		m.values[key] = v
+	}
+	if m.dirty == nil {
+		m.dirty = map[string]int{}
+	}
+	first := len(m.dirty) == 0
+	m.change++
+	m.dirty[key] = m.change
+	if first {
+		m.a.autoCheckpoint()
+	}
+}
+
+// All returns the keys in order, and a copy of the values.
+func (m *Metadata) All() ([]string, map[string]raw) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.values)), maps.Clone(m.values)
+}
+
+// sealed returns the changes that are not stored yet, encoded.
+func (m *Metadata) sealed() ([]store.Change, error) {
+	changes, _, err := m.snapshot()
+	return changes, err
+}
+
+// snapshot returns the unwritten changes, and their numbers for written.
+func (m *Metadata) snapshot() ([]store.Change, map[string]int, error) {
+	if m == nil {
+		return nil, nil, nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var changes []store.Change
+	for _, key := range slices.Sorted(maps.Keys(m.dirty)) {
+		c := store.Change{Key: key}
+		if v, ok := m.values[key]; ok {
+			var err error
+			if c.Value, err = m.a.e.encode(metadataLabel(m.a.task.ID, key), v); err != nil {
+				return nil, nil, fmt.Errorf("encode metadata %q: %w", key, err)
+			}
+		}
+		changes = append(changes, c)
+	}
+	return changes, maps.Clone(m.dirty), nil
+}
+
+// written forgets the changes of a snapshot, but not those made to the same keys since (M2).
+func (m *Metadata) written(numbers map[string]int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, n := range numbers {
+		if m.dirty[key] == n {
+			delete(m.dirty, key)
+		}
+	}
+	if len(m.dirty) > 0 {
+		m.a.autoCheckpoint()
+	}
+}
+
+// autoCheckpoint arms the func's AutoCheckpoint, if it has one.
+func (a *Attempt) autoCheckpoint() {
+	if a.fn.AutoCheckpoint <= 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.returned {
+		return
+	}
+	a.auto = time.AfterFunc(a.fn.AutoCheckpoint, func() {
+		if err := a.Checkpoint(a.ctx); err != nil && a.ctx.Err() == nil {
+			a.Logger().Warn("automatic checkpoint failed", "error", err)
+		}
+	})
+}
+
+// MarshalValue encodes a metadata value.
+func MarshalValue(key string, v any) (raw, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("metadata %q: %w", key, err)
+	}
+	return b, nil
+}

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/perdure/perdure/store"
+)
+
+// Turn reads one turn, decoded.
+func (e *Engine) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
+	turn, err := e.store.Turn(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return e.unsealTurn(turn)
+}
+
+// Turns reads a page of turns, decoded.
+func (e *Engine) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {
+	turns, err := e.store.Turns(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	for i := range turns {
+		if turns[i], err = e.unsealTurn(turns[i]); err != nil {
+			return nil, err
+		}
+	}
+	return turns, nil
+}
+
+// unsealTurn returns a copy with its payloads decoded: the row may be shared.
+func (e *Engine) unsealTurn(stored *store.Turn) (*store.Turn, error) {
+	turn := *stored
+	var inErr, outErr error
+	turn.Input, inErr = e.decode(inputLabel(turn.TaskID), turn.Input)
+	turn.Output, outErr = e.decode(outputLabel(turn.TaskID), turn.Output)
+	if err := errors.Join(inErr, outErr); err != nil {
+		return nil, fmt.Errorf("decode turn %d of task %s: %w", turn.Number, turn.TaskID, err)
+	}
+	return &turn, nil
+}
+
+// Get reads a task, its metadata decoded.
+func (e *Engine) Get(ctx context.Context, id string) (*store.Task, error) {
+	t, err := e.store.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range t.Metadata {
+		if t.Metadata[k], err = e.decode(metadataLabel(id, k), v); err != nil {
+			return nil, fmt.Errorf("decode metadata %q of task %s: %w", k, id, err)
+		}
+	}
+	return t, nil
+}
+
+// List reads a page of tasks.
+func (e *Engine) List(ctx context.Context, q store.ListQuery) ([]*store.Task, error) {
+	return e.store.List(ctx, q)
+}
+
+// Workers reads the workers that are alive.
+func (e *Engine) Workers(ctx context.Context) ([]*store.Worker, error) { return e.store.Workers(ctx) }
+
+// Signal cancels, terminates or resumes a task, and brings that to a turn that runs here at once.
+func (e *Engine) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
+	req.Worker = e.WorkerID()
+	var s *store.Signalled
+	err := repeat(ctx, patience, func() (err error) {
+		s, err = e.store.Signal(ctx, req)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s task %s: %w", req.Kind, req.TaskID, err)
+	}
+	e.brought(s.Incarnation, req, s)
+	e.hub.wake(s.Incarnation)
+	if s.Due {
+		wake(e.due)
+	}
+	return s, nil
+}
+
+func (e *Engine) brought(incarnation int64, req *store.SignalRequest, s *store.Signalled) {
+	a := e.find(incarnation, 0)
+	switch {
+	case a == nil:
+	case s.Marked:
+		a.interrupt(Causes{Cancel: true, CancelReason: req.Reason})
+	case req.Kind == store.Terminate:
+		a.lost(ErrTerminated)
+	default:
+		a.unqueued(len(s.Ended))
+	}
+}
+
+// unqueued notes inputs that were withdrawn from behind the turn.
+func (a *Attempt) unqueued(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pending = max(0, a.pending-n)
+}
+
+// Delete removes a task and ends its turn if that runs here.
+func (e *Engine) Delete(ctx context.Context, req *store.DeleteRequest) error {
+	req.Worker = e.WorkerID()
+	t, err := e.store.Get(ctx, req.TaskID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = repeat(ctx, patience, func() error { return e.store.Delete(ctx, req) })
+	}
+	if err != nil {
+		return fmt.Errorf("delete task %s: %w", req.TaskID, err)
+	}
+	if req.Incarnation == 0 || req.Incarnation == t.Incarnation {
+		if a := e.find(t.Incarnation, 0); a != nil {
+			a.lost(ErrTerminated)
+		}
+		e.hub.wake(t.Incarnation)
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+package perdure
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/perdure/perdure/internal/engine"
+	"github.com/perdure/perdure/store"
+)
+
+// local is the Client of an engine in the same process.
+type local struct{ e *Engine }
+
+// localWatch lets a handle wait for a turn that runs in this process without asking the store.
+type localWatch struct{ a *engine.Attempt }
+
+// Page sizes of reads that go through the whole of something.
+const (
+	taskPage = 200
+	turnPage = 100
+)
+
+func (c *local) Start(ctx context.Context, start *StartRequest) (*Accepted, error) {
+	req := *start
+	req.defaultIDs()
+	if err := req.validate(c.e.limits); err != nil {
+		return nil, err
+	}
+	if err := c.describe(&req); err != nil {
+		return nil, err
+	}
+	if err := req.validateLabels(c.e.limits); err != nil {
+		return nil, err
+	}
+	o, a, err := c.e.e.Offer(ctx, c.offer(&req))
+	if err != nil {
+		return nil, err
+	}
+	accepted := &Accepted{
+		TaskID: o.TaskID, InputID: o.InputID, Turn: o.Turn, Status: o.TurnStatus, Incarnation: o.Incarnation,
+		Queued: o.TurnStatus == Queued, Attached: o.Decision == store.Attached,
+		Known: o.Decision == store.Known, Created: o.Decision == store.Created,
+	}
+	if a != nil {
+		accepted.watch = &localWatch{a}
+	}
+	return accepted, nil
+}
+
+// describe checks and labels an untyped start with the func that is bound here, if there is one.
+func (c *local) describe(req *StartRequest) error {
+	b, ok := c.e.bindings[req.Func]
+	if !ok || req.labelled {
+		return nil
+	}
+	return b.desc(req.Input, req.TaskID, req)
+}
+
+func (c *local) offer(req *StartRequest) *store.OfferRequest {
+	o := &store.OfferRequest{
+		TaskID: req.TaskID, Func: req.Func, InputID: req.InputID, Input: req.Input,
+		IfLastInputID: req.IfLastInputID, Attach: req.IfExists == Attach, Deliver: req.Deliver,
+		Title: req.Title, Description: req.Description, Tags: req.Tags, Session: req.Session,
+		Agent: c.e.agent, Source: c.e.source, Settings: c.settings(req),
+	}
+	if req.Retry != nil {
+		retry := req.Retry.stored()
+		o.Retry = &retry
+	}
+	return o
+}
+
+// settings are those of the caller's declaration, else of the func bound here; else the store knows.
+func (c *local) settings(req *StartRequest) *store.Settings {
+	if req.declared != nil {
+		return c.e.complete(req.declared)
+	}
+	if b, ok := c.e.bindings[req.Func]; ok {
+		return &b.fn.Settings
+	}
+	return nil
+}
+
+func (c *local) Outcome(ctx context.Context, q TurnQuery) (*Outcome, error) {
+	var a *engine.Attempt
+	if q.watch != nil {
+		a = q.watch.a
+	}
+	turn, err := c.e.e.Await(ctx, store.TurnQuery{TaskID: q.TaskID, Incarnation: q.Incarnation, Number: q.Turn, InputID: q.InputID}, a)
+	if errors.Is(err, ErrParked) {
+		return nil, &ParkedError{TaskID: q.TaskID, Reason: turn.Reason}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Outcome{TaskID: turn.TaskID, Turn: turn.Number, InputID: turn.InputID, Status: turn.Status,
+		Superseded: turn.Superseded, Output: turn.Output, Error: taskError(turn.Error), Reason: turn.Reason}, nil
+}
+
+func (c *local) Task(ctx context.Context, id string) (*Info, error) {
+	t, err := c.e.e.Get(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("task %s: %w", id, err)
+	}
+	return taskInfo(t), nil
+}
+
+func (c *local) Turn(ctx context.Context, q TurnQuery) (*TurnInfo, error) {
+	turn, err := c.e.e.Turn(ctx, store.TurnQuery{TaskID: q.TaskID, Incarnation: q.Incarnation, Number: q.Turn,
+		InputID: q.InputID, Payload: true})
+	if err != nil {
+		return nil, fmt.Errorf("turn of task %s: %w", q.TaskID, err)
+	}
+	return turnInfo(turn), nil
+}
+
+func (c *local) Turns(ctx context.Context, id string, after int64) iter.Seq2[*TurnInfo, error] {
+	return func(yield func(*TurnInfo, error) bool) {
+		for q := (store.TurnsQuery{TaskID: id, After: after, Limit: turnPage}); ; {
+			page, err := c.e.e.Turns(ctx, q)
+			if err != nil {
+				yield(nil, fmt.Errorf("turns of task %s: %w", id, err))
+				return
+			}
+			for _, turn := range page {
+				if !yield(turnInfo(turn), nil) {
+					return
+				}
+				q.After = turn.Number
+			}
+			if len(page) < q.Limit {
+				return
+			}
+		}
+	}
+}
+
+func (c *local) Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, error] {
+	if opts == nil {
+		opts = &ListOptions{}
+	}
+	return func(yield func(*Info, error) bool) {
+		q := store.ListQuery{Funcs: opts.Funcs, Statuses: opts.Statuses, Session: opts.Session, Agent: opts.Agent,
+			Tags: opts.Tags, Before: opts.Before}
+		for left := opts.Limit; ; left -= q.Limit {
+			q.Limit = taskPage
+			if opts.Limit > 0 {
+				q.Limit = min(taskPage, left)
+			}
+			if q.Limit == 0 {
+				return
+			}
+			page, err := c.e.e.List(ctx, q)
+			if err != nil {
+				yield(nil, fmt.Errorf("list tasks: %w", err))
+				return
+			}
+			for _, t := range page {
+				if !yield(taskInfo(t), nil) {
+					return
+				}
+				q.Before = t.Incarnation
+			}
+			if len(page) < q.Limit {
+				return
+			}
+		}
+	}
+}
+
+func (c *local) Cancel(ctx context.Context, id string, opts *CancelOptions) (Status, error) {
+	if opts == nil {
+		opts = &CancelOptions{}
+	}
+	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Cancel, Turn: opts.Turn, InputID: opts.InputID,
+		Incarnation: opts.Incarnation, Reason: opts.Reason})
+}
+
+func (c *local) Terminate(ctx context.Context, id, reason string) (Status, error) {
+	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Terminate, Reason: reason})
+}
+
+func (c *local) Resume(ctx context.Context, id string) (Status, error) {
+	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Resume})
+}
+
+func (c *local) signal(ctx context.Context, req *store.SignalRequest) (Status, error) {
+	if err := validText("reason", req.Reason, c.e.limits.Description); err != nil {
+		return "", err
+	}
+	s, err := c.e.e.Signal(ctx, req)
+	if err != nil {
+		return "", err
+	}
+	return s.Status, nil
+}
+
+func (c *local) Delete(ctx context.Context, id string, opts *DeleteOptions) error {
+	if opts == nil {
+		opts = &DeleteOptions{}
+	}
+	return c.e.e.Delete(ctx, &store.DeleteRequest{TaskID: id, Version: opts.Version, Incarnation: opts.Incarnation})
+}
+
+func taskError(e *store.TaskError) *TaskError {
+	if e == nil {
+		return nil
+	}
+	return &TaskError{Type: e.Type, Message: e.Message, Attempts: e.Attempts, Stack: e.Stack}
+}
+
+func turnInfo(t *store.Turn) *TurnInfo {
+	return &TurnInfo{
+		TaskID: t.TaskID, Number: t.Number, InputID: t.InputID, Status: t.Status, Superseded: t.Superseded,
+		Steered: t.Steered, Entry: t.Entry, Attempt: t.Attempt, Recoveries: t.Recoveries, Input: t.Input,
+		Output: t.Output, Error: taskError(t.Error), Reason: t.Reason,
+		AcceptedAt: t.AcceptedAt, StartedAt: t.StartedAt, EndedAt: t.EndedAt,
+	}
+}
+
+func taskInfo(t *store.Task) *Info {
+	info := &Info{
+		ID: t.ID, Func: t.Func, Status: t.Status, Reason: t.Reason, Title: t.Title, Description: t.Description,
+		Tags: t.Tags, Session: t.Session, Agent: t.Agent, Pending: t.Queued, LastInputID: t.LastInputID,
+		Source: Source{Func: t.Func, Program: t.Source.Program, Version: t.Source.Version, Library: t.Source.Library, Host: t.Source.Host},
+		Turn: CurrentTurn{
+			Number: t.Turn.Number, InputID: t.Turn.InputID, Entry: t.Turn.Entry, Attempt: t.Turn.Attempt,
+			Steered: t.Turn.Steered, Recoveries: t.Turn.Recoveries, StartedAt: t.Turn.StartedAt,
+			Deadline: t.Turn.Deadline, Cancel: t.Turn.Cancel,
+		},
+		CreatedAt: t.CreatedAt, UpdatedAt: t.UpdatedAt, EndedAt: t.EndedAt, ExpiresAt: t.ExpiresAt,
+		Version: t.Version, Incarnation: t.Incarnation,
+	}
+	if t.Worker != "" {
+		info.Lease = &LeaseInfo{Worker: t.Worker, Epoch: t.Epoch}
+	}
+	if t.Status == Pending {
+		info.NotBefore, info.WaitingFor = t.DueAt, string(t.Wait)
+	}
+	if len(t.Metadata) > 0 {
+		info.Metadata = make(map[string]json.RawMessage, len(t.Metadata))
+		for k, v := range t.Metadata {
+			info.Metadata[k] = v
+		}
+	}
+	return info
+}

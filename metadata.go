@@ -1,0 +1,113 @@
+package perdure
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/perdure/perdure/internal/engine"
+)
+
+// Metadata is a task's small JSON key/values, kept across attempts and turns. Changes are seen at once by
+// the handler and become durable with [Scope.Checkpoint] and with the turn's end; a try that ends before
+// loses them (M1). Going over Options.Limits.Metadata is ErrTooLarge and changes nothing. Its methods may
+// be called concurrently.
+type Metadata struct {
+	m *engine.Metadata
+}
+
+// Get decodes the value of key into v, and reports whether there is one.
+func (m *Metadata) Get(key string, v any) (bool, error) {
+	stored, ok := m.m.Get(key)
+	if !ok {
+		return false, nil
+	}
+	if err := json.Unmarshal(stored, v); err != nil {
+		return true, fmt.Errorf("decode metadata %q: %w", key, err)
+	}
+	return true, nil
+}
+
+// Set sets key to the JSON of v.
+func (m *Metadata) Set(key string, v any) error {
+	if err := validKey(key); err != nil {
+		return err
+	}
+	value, err := engine.MarshalValue(key, v)
+	if err != nil {
+		return err
+	}
+	_, err = m.m.Update(key, func(json.RawMessage) (json.RawMessage, error) { return value, nil })
+	return err
+}
+
+// Delete removes key; removing an absent one does nothing.
+func (m *Metadata) Delete(key string) error {
+	_, err := m.m.Update(key, func(json.RawMessage) (json.RawMessage, error) { return nil, nil })
+	return err
+}
+
+// Increment adds delta to the integer at key, which counts as 0 when absent, and returns the sum.
+func (m *Metadata) Increment(key string, delta int64) (int64, error) {
+	if err := validKey(key); err != nil {
+		return 0, err
+	}
+	var sum int64
+	_, err := m.m.Update(key, func(old json.RawMessage) (json.RawMessage, error) {
+		if old != nil {
+			if err := json.Unmarshal(old, &sum); err != nil {
+				return nil, fmt.Errorf("metadata %q is not an integer: %w", key, err)
+			}
+		}
+		sum += delta
+		return json.Marshal(sum)
+	})
+	return sum, err
+}
+
+// Append adds the JSON of v to the array at key, which counts as empty when absent.
+func (m *Metadata) Append(key string, v any) error {
+	if err := validKey(key); err != nil {
+		return err
+	}
+	value, err := engine.MarshalValue(key, v)
+	if err != nil {
+		return err
+	}
+	_, err = m.m.Update(key, func(old json.RawMessage) (json.RawMessage, error) {
+		var list []json.RawMessage
+		if old != nil {
+			if err := json.Unmarshal(old, &list); err != nil {
+				return nil, fmt.Errorf("metadata %q is not an array: %w", key, err)
+			}
+		}
+		return json.Marshal(append(list, value))
+	})
+	return err
+}
+
+// All returns the keys in order with their JSON values, as they were when the loop began.
+func (m *Metadata) All() iter.Seq2[string, json.RawMessage] {
+	return func(yield func(string, json.RawMessage) bool) {
+		keys, values := m.m.All()
+		for _, k := range keys {
+			if !yield(k, values[k]) {
+				return
+			}
+		}
+	}
+}
+
+// maxKey bounds the length of a metadata key, in bytes.
+const maxKey = 256
+
+func validKey(key string) error {
+	switch {
+	case key == "" || len(key) > maxKey:
+		return invalid("metadata key of %d bytes: it must have 1 to %d", len(key), maxKey)
+	case strings.HasPrefix(key, reservedPrefix):
+		return invalid("metadata key %q: keys that begin with %q are the framework's", key, reservedPrefix)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package perdure
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/perdure/perdure/internal/engine"
+)
+
+// Scope is the part of a turn that does not depend on its types, so that helpers and integrations can
+// take it as it is. Its methods may be called concurrently, as long as the handler has not returned.
+type Scope struct {
+	a *engine.Attempt
+}
+
+// Causes say why a turn is interrupted; they only grow within a turn (C2).
+type Causes = engine.Causes
+
+// TaskID returns the ID of the turn's task.
+func (s *Scope) TaskID() string { return s.a.Task().ID }
+
+// InputID returns the ID of the turn's input.
+func (s *Scope) InputID() string { return s.a.Task().Turn.InputID }
+
+// Number returns the turn's number within its task, from 1. Numbers of inputs that were withdrawn are missing.
+func (s *Scope) Number() int64 { return s.a.Task().Turn.Number }
+
+// Entry returns why the handler was entered.
+func (s *Scope) Entry() EntryMode { return s.a.Task().Turn.Entry }
+
+// Attempt returns the number of the attempt, from 1. A crash does not raise it, a retry does.
+func (s *Scope) Attempt() int { return s.a.Task().Turn.Attempt }
+
+// Recoveries returns how often the turn was entered again because its owner died or released it.
+func (s *Scope) Recoveries() int { return s.a.Task().Turn.Recoveries }
+
+// Epoch returns the fencing token of this entry: higher than that of any earlier entry of the task. Give
+// it to systems outside that can refuse a lower one (O1).
+func (s *Scope) Epoch() int64 { return s.a.Epoch() }
+
+// StartedAt returns when the turn was first entered, on the store's clock.
+func (s *Scope) StartedAt() time.Time { return s.a.Task().Turn.StartedAt }
+
+// Deadline returns when the turn's timeout passes; ok is false if it has none.
+func (s *Scope) Deadline() (at time.Time, ok bool) {
+	at = s.a.Task().Turn.Deadline
+	return at, !at.IsZero()
+}
+
+// Func returns the name of the turn's func.
+func (s *Scope) Func() string { return s.a.Task().Func }
+
+// Title returns the task's title.
+func (s *Scope) Title() string { return s.a.Task().Title }
+
+// Description returns the task's description.
+func (s *Scope) Description() string { return s.a.Task().Description }
+
+// Tags returns a copy of the task's tags.
+func (s *Scope) Tags() map[string]string { return maps.Clone(s.a.Task().Tags) }
+
+// Session returns the scope label that the task was created with.
+func (s *Scope) Session() string { return s.a.Task().Session }
+
+// Agent returns the label of the program that created the task.
+func (s *Scope) Agent() string { return s.a.Task().Agent }
+
+// Steered reports whether the turn was taken from the queue (G6).
+func (s *Scope) Steered() bool { return s.a.Task().Turn.Steered }
+
+// Pending returns how many inputs wait behind the turn, now (G6).
+func (s *Scope) Pending() int { return s.a.Pending() }
+
+// Metadata returns the task's metadata.
+func (s *Scope) Metadata() *Metadata { return &Metadata{m: s.a.Metadata()} }
+
+// Checkpoint makes the metadata durable, and returns when it is: it is the fence before a side effect
+// (M1). A store that cannot be reached is tried again until ctx ends. Errors: ErrLeaseLost and
+// ErrTerminated, after which the handler should return; ctx's own, after which the checkpoint may or may
+// not have happened.
+func (s *Scope) Checkpoint(ctx context.Context) error { return s.a.Checkpoint(ctx) }
+
+// Interrupt returns a context that ends with ctx and also on a cooperative request: a cancel, the
+// deadline, a shutdown, a newer input (C1). Its cause is an [*InterruptError]. Pass it to what may be cut
+// short, and ctx to what must be saved.
+func (s *Scope) Interrupt() context.Context { return s.a.Interrupt() }
+
+// Interrupted reports whether the turn has been asked to wrap up.
+func (s *Scope) Interrupted() bool { return s.a.Causes().Any() }
+
+// Causes returns why the turn is interrupted, now.
+func (s *Scope) Causes() Causes { return s.a.Causes() }
+
+// Logger returns a logger with the turn's attributes: task, func, turn, attempt, epoch, worker.
+func (s *Scope) Logger() *slog.Logger { return s.a.Logger() }

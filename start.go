@@ -1,0 +1,149 @@
+package perdure
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+)
+
+// StartOptions are the options of a start. The zero value of each field is its default.
+type StartOptions struct {
+	TaskID  string // default: a new UUIDv7. IDs match [A-Za-z0-9][A-Za-z0-9._:-]{0,127} (S5)
+	InputID string // default: a new UUIDv7. The same ID again is the same input (S2)
+
+	// IfLastInputID accepts the input only if the task's last accepted input has this ID, or the task has
+	// none (S3); else *PreconditionError.
+	IfLastInputID string
+	// IfExists as Attach gives the current turn's handle where there would be a conflict (S1).
+	IfExists IfExists
+	// Deliver says how the input reaches a running turn of a steerable func: Interrupt by default.
+	Deliver Deliver
+
+	// Labels, stored when the task is created. Empty ones are made by the func's own functions.
+	Session     string
+	Title       string
+	Description string
+	Tags        map[string]string // laid over the func's
+
+	// Retry replaces the func's policy for the life of a task that this call creates.
+	Retry *RetryPolicy
+}
+
+// Start gives a task an input, and returns when that is durable (S1, S7). Which task is up to
+// opts.TaskID: an absent one is created, a suspended one resumed, a running one of a steerable func is
+// steered. See [Client.Start] for the errors.
+func (f *Func[In, Out]) Start(ctx context.Context, c Client, in In, opts *StartOptions) (*Handle[Out], error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	if opts == nil {
+		opts = &StartOptions{}
+	}
+	input, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("func %s: %w: input cannot be encoded as JSON: %w", f.name, ErrInvalid, err)
+	}
+	req := &StartRequest{
+		Func: f.name, Input: input, TaskID: opts.TaskID, InputID: opts.InputID, IfLastInputID: opts.IfLastInputID,
+		IfExists: opts.IfExists, Deliver: opts.Deliver, Session: opts.Session, Title: opts.Title,
+		Description: opts.Description, Tags: opts.Tags, Retry: opts.Retry, declared: &f.settings, labelled: true,
+	}
+	req.defaultIDs()
+	if err := f.label(in, req.TaskID, req); err != nil {
+		return nil, err
+	}
+	a, err := c.Start(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &Handle[Out]{c: c, a: *a}, nil
+}
+
+// Run is Start, then Result.
+func (f *Func[In, Out]) Run(ctx context.Context, c Client, in In, opts *StartOptions) (Result[Out], error) {
+	h, err := f.Start(ctx, c, in, opts)
+	if err != nil {
+		return Result[Out]{}, err
+	}
+	return h.Result(ctx)
+}
+
+// AttachOptions name a turn: by Turn, else by InputID, else the task's current (else last) one.
+type AttachOptions struct {
+	Turn    int64
+	InputID string
+}
+
+// Attach returns the handle of a turn that was started before, by anybody. Errors: ErrNotFound;
+// *ConflictError when the task is of another func.
+func (f *Func[In, Out]) Attach(ctx context.Context, c Client, taskID string, opts *AttachOptions) (*Handle[Out], error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	q := TurnQuery{TaskID: taskID}
+	if opts != nil {
+		q.Turn, q.InputID = opts.Turn, opts.InputID
+	}
+	info, err := c.Task(ctx, taskID)
+	if err != nil {
+		return nil, err
+	}
+	if info.Func != f.name {
+		return nil, &ConflictError{TaskID: taskID, Status: info.Status, Func: info.Func}
+	}
+	q.Incarnation = info.Incarnation
+	turn, err := c.Turn(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &Handle[Out]{c: c, a: Accepted{
+		TaskID: taskID, InputID: turn.InputID, Turn: turn.Number, Status: turn.Status,
+		Queued: turn.Status == Queued, Attached: true, Incarnation: info.Incarnation,
+	}}, nil
+}
+
+// Get returns a task.
+func Get(ctx context.Context, c Client, taskID string) (*Info, error) { return c.Task(ctx, taskID) }
+
+// describeRaw is the describer of an untyped start: the input must decode into In, without fields that
+// In does not have.
+func (f *Func[In, Out]) describeRaw(input json.RawMessage, taskID string, req *StartRequest) error {
+	var in In
+	dec := json.NewDecoder(bytes.NewReader(input))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return invalid("input of func %s: %s", f.name, inputProblem(err))
+	}
+	return f.label(in, taskID, req)
+}
+
+// label applies the func's label functions to a request (S8).
+func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) (err error) {
+	o := &f.opts
+	if o.Title != nil && req.Title == "" {
+		if req.Title, err = o.Title(in, taskID); err != nil {
+			return fmt.Errorf("func %s: title: %w", f.name, err)
+		}
+	}
+	if o.Description != nil && req.Description == "" {
+		if req.Description, err = o.Description(in, taskID); err != nil {
+			return fmt.Errorf("func %s: description: %w", f.name, err)
+		}
+	}
+	if o.Tags == nil {
+		return nil
+	}
+	tags, err := o.Tags(in, taskID)
+	if err != nil {
+		return fmt.Errorf("func %s: tags: %w", f.name, err)
+	}
+	tags = maps.Clone(tags)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, req.Tags)
+	req.Tags = tags
+	return nil
+}

@@ -1,0 +1,161 @@
+package perdure
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// reservedPrefix begins the tag and metadata keys that are the framework's (S9).
+const reservedPrefix = "perdure."
+
+// identifier is what task and input IDs match (S5).
+var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+
+// Limits bound what is stored (S6). Zero values are the defaults. Going over one is ErrTooLarge at the
+// call that does it.
+type Limits struct {
+	Input       int // bytes of JSON: default 10 MiB
+	Output      int // bytes of JSON: default 10 MiB
+	Metadata    int // bytes of keys and JSON per task: default 1 MiB
+	Title       int // characters: default 256
+	Description int // characters: default 1024
+	Tags        int // number: default 16
+	TagKey      int // characters: default 64
+	TagValue    int // characters: default 256
+}
+
+func (l Limits) withDefaults() Limits {
+	const mib = 1 << 20
+	return Limits{
+		Input: or(l.Input, 10*mib), Output: or(l.Output, 10*mib), Metadata: or(l.Metadata, mib),
+		Title: or(l.Title, 256), Description: or(l.Description, 1024),
+		Tags: or(l.Tags, 16), TagKey: or(l.TagKey, 64), TagValue: or(l.TagValue, 256),
+	}
+}
+
+// defaultIDs gives a request the IDs that its caller did not. They are made before the first try, so that
+// a repeated try is recognised (O6).
+func (r *StartRequest) defaultIDs() {
+	for _, id := range []*string{&r.TaskID, &r.InputID} {
+		if *id == "" {
+			*id = uuid.Must(uuid.NewV7()).String()
+		}
+	}
+}
+
+// validate refuses, before any write, what cannot be stored; validateLabels does so for the labels.
+func (r *StartRequest) validate(l Limits) error {
+	if !funcName.MatchString(r.Func) {
+		return invalid("func %s: a name matches %s", quote(r.Func), funcName)
+	}
+	for field, id := range map[string]string{"task_id": r.TaskID, "input_id": r.InputID} {
+		if err := validID(field, id); err != nil {
+			return err
+		}
+	}
+	if r.IfExists != "" && r.IfExists != Attach {
+		return invalid("if_exists %s: it can be %q", quote(string(r.IfExists)), Attach)
+	}
+	switch r.Deliver {
+	case "", Interrupt, Enqueue, Reject, Replace:
+	default:
+		return invalid("deliver %s: it can be interrupt, enqueue, reject or replace", quote(string(r.Deliver)))
+	}
+	if r.Retry != nil {
+		if err := r.Retry.validate(); err != nil {
+			return err
+		}
+	}
+	return validInput(r.Input, l.Input)
+}
+
+func validID(field, id string) error {
+	if !identifier.MatchString(id) {
+		return invalid("%s %s: an ID matches %s", field, quote(id), identifier)
+	}
+	return nil
+}
+
+func (r *StartRequest) validateLabels(l Limits) error {
+	for _, s := range []struct {
+		field, value string
+		limit        int
+	}{{"title", r.Title, l.Title}, {"description", r.Description, l.Description}, {"session", r.Session, l.TagValue}} {
+		if err := validText(s.field, s.value, s.limit); err != nil {
+			return err
+		}
+	}
+	if len(r.Tags) > l.Tags {
+		return fmt.Errorf("%d tags: %w: the limit is %d", len(r.Tags), ErrTooLarge, l.Tags)
+	}
+	for k, v := range r.Tags {
+		if k == "" {
+			return invalid("a tag has an empty key")
+		}
+		if strings.HasPrefix(k, reservedPrefix) {
+			return invalid("tag %q: keys that begin with %q are the framework's", k, reservedPrefix)
+		}
+		if err := validText("tag key", k, l.TagKey); err != nil {
+			return err
+		}
+		if err := validText("tag "+k, v, l.TagValue); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validText(field, s string, limit int) error {
+	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+		return invalid("%s is not UTF-8 text", field)
+	}
+	if n := utf8.RuneCountInString(s); n > limit {
+		return fmt.Errorf("%s of %d characters: %w: the limit is %d", field, n, ErrTooLarge, limit)
+	}
+	return nil
+}
+
+func validInput(input json.RawMessage, limit int) error {
+	if len(input) > limit {
+		return fmt.Errorf("input of %d bytes: %w: the limit is %d", len(input), ErrTooLarge, limit)
+	}
+	if len(bytes.TrimSpace(input)) == 0 {
+		return invalid("input is missing")
+	}
+	var v json.RawMessage
+	if err := json.Unmarshal(input, &v); err != nil {
+		return invalid("input is not JSON: %v", err)
+	}
+	return nil
+}
+
+// inputProblem says what is wrong with an input without quoting it.
+func inputProblem(err error) string {
+	var typ *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &typ) && typ.Field != "":
+		return fmt.Sprintf("field %q: got a JSON %s, want %s", typ.Field, typ.Value, typ.Type)
+	case errors.As(err, &typ):
+		return fmt.Sprintf("got a JSON %s, want %s", typ.Value, typ.Type)
+	case errors.Is(err, io.EOF):
+		return "it is empty"
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
+}
+
+// quote shortens a value for a message.
+func quote(s string) string {
+	const most = 40
+	if utf8.RuneCountInString(s) > most {
+		return fmt.Sprintf("%q… (%d bytes)", string([]rune(s)[:most]), len(s))
+	}
+	return fmt.Sprintf("%q", s)
+}
