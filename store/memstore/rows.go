@@ -328,7 +328,8 @@ func (r *rows) Expired(now time.Time, limit int) ([]*store.Task, error) {
 }
 
 func (r *rows) Overdue(now time.Time, limit int) ([]*store.Task, error) {
-	return r.where(r.due, limit, dueAt, func(t *store.Task) bool {
+	deadline := func(t *store.Task) time.Time { return t.Turn.Deadline }
+	return r.where(r.due, limit, deadline, func(t *store.Task) bool {
 		retrying := t.Wait == store.WaitRetry || t.Wait == store.WaitStrict
 		return retrying && !t.Turn.Deadline.IsZero() && !t.Turn.Deadline.After(now)
 	}), nil

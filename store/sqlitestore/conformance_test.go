@@ -1,0 +1,10 @@
+package sqlitestore
+
+import (
+	"testing"
+
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/storetest"
+)
+
+func TestModel(t *testing.T) { storetest.RunModel(t, func(t *testing.T) store.Store { return openTemp(t) }) }
