@@ -106,7 +106,8 @@ type Exclusive interface {
 // hints: everything is right by polling alone.
 type Notifier interface {
 	// Listen calls hint after writes that did not come through this Store value, until ctx ends, and
-	// returns ctx's error. Hints may be late, merged or lost.
+	// returns ctx's error. Hints may be late, merged or lost. When the store is closed it returns
+	// ErrClosed, which ends the engine.
 	Listen(ctx context.Context, hint func()) error
 }
 

@@ -181,7 +181,7 @@ func (e *Engine) serve(ctx context.Context) error {
 	loops.Go(func() { e.claimLoop(serving) })
 	loops.Go(func() { e.mailLoop(keeping) })
 	loops.Go(func() { e.sweepLoop(keeping) })
-	loops.Go(func() { e.listen(keeping) })
+	loops.Go(func() { e.listen(keeping, stop) })
 
 	<-serving.Done()
 	left := e.drain()

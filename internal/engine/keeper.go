@@ -33,11 +33,16 @@ func (e *Engine) keep(ctx, base context.Context, stop context.CancelCauseFunc) {
 			}
 		}
 		if errors.Is(err, store.ErrClosed) {
-			e.stopTurns(store.ErrClosed)
-			stop(err)
+			e.closed(stop)
 			return
 		}
 	}
+}
+
+// closed ends the engine: its store is gone.
+func (e *Engine) closed(stop context.CancelCauseFunc) {
+	e.stopTurns(store.ErrLeaseLost)
+	stop(store.ErrClosed)
 }
 
 // register makes a new worker. It returns when the heartbeat was sent, on the monotonic clock.
@@ -273,8 +278,8 @@ func (e *Engine) auditLease(w *worker, t *store.Task, before int64) {
 	}
 }
 
-// listen passes on the store's hints.
-func (e *Engine) listen(ctx context.Context) {
+// listen passes on the store's hints, and ends the engine when the store says that it has been closed.
+func (e *Engine) listen(ctx context.Context, stop context.CancelCauseFunc) {
 	n, ok := e.store.(store.Notifier)
 	if !ok {
 		return
@@ -285,8 +290,12 @@ func (e *Engine) listen(ctx context.Context) {
 			wake(e.post)
 			e.hub.wakeAll()
 		})
-		if err != nil && ctx.Err() == nil && !pause(ctx, time.Second) {
+		if errors.Is(err, store.ErrClosed) {
+			e.closed(stop)
 			return
+		}
+		if ctx.Err() == nil {
+			pause(ctx, time.Second)
 		}
 	}
 }

@@ -1,0 +1,160 @@
+package perduretest
+
+import (
+	"context"
+	"sync"
+
+	"github.com/perdure/perdure/store"
+)
+
+// mortal is one process's view of the store. Once dead, nothing reaches the store any more.
+type mortal struct {
+	store.Store
+	h    *Harness
+	dead chan struct{}
+	once sync.Once
+	hint chan struct{}
+}
+
+func newMortal(h *Harness) *mortal {
+	m := &mortal{Store: h.store, h: h, dead: make(chan struct{}), hint: make(chan struct{}, 1)}
+	h.hints.add(m.hint)
+	return m
+}
+
+func (m *mortal) die() { m.once.Do(func() { close(m.dead) }) }
+
+func (m *mortal) alive() error {
+	select {
+	case <-m.dead:
+		return store.ErrClosed
+	default:
+		return nil
+	}
+}
+
+// write makes a write, dying on either side of it where the test says so.
+func write[T any](m *mortal, w Write, op func() (T, error)) (T, error) {
+	var none T
+	if err := m.alive(); err != nil {
+		return none, err
+	}
+	before, after := m.h.count(w)
+	if before {
+		m.h.Crash()
+		return none, store.ErrClosed
+	}
+	v, err := op()
+	if after {
+		m.h.Crash()
+	}
+	if m.alive() != nil {
+		return none, store.ErrClosed
+	}
+	m.h.hints.send(m.hint)
+	return v, err
+}
+
+// read makes a call that is no point to crash at.
+func read[T any](m *mortal, op func() (T, error)) (T, error) {
+	if err := m.alive(); err != nil {
+		var none T
+		return none, err
+	}
+	return op()
+}
+
+func (m *mortal) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
+	return write(m, Start, func() (*store.Offered, error) { return m.Store.Offer(ctx, req) })
+}
+
+// Claim counts only where it leases something: others happen all the time.
+func (m *mortal) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Claimed, error) {
+	c, err := read(m, func() (*store.Claimed, error) { return m.Store.Claim(ctx, req) })
+	if err != nil || len(c.Entries) == 0 {
+		return c, err
+	}
+	if before, after := m.h.count(Claim); before || after {
+		m.h.Crash()
+		return nil, store.ErrClosed
+	}
+	return c, nil
+}
+
+func (m *mortal) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*store.Checkpointed, error) {
+	return write(m, Checkpoint, func() (*store.Checkpointed, error) { return m.Store.Checkpoint(ctx, req) })
+}
+
+func (m *mortal) Settle(ctx context.Context, req *store.SettleRequest) (*store.Settled, error) {
+	return write(m, End, func() (*store.Settled, error) { return m.Store.Settle(ctx, req) })
+}
+
+func (m *mortal) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*store.Beat, error) {
+	return read(m, func() (*store.Beat, error) { return m.Store.Heartbeat(ctx, req) })
+}
+
+func (m *mortal) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
+	return read(m, func() ([]store.Mail, error) { return m.Store.Mail(ctx, worker, after) })
+}
+
+func (m *mortal) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
+	return read(m, func() (*store.Signalled, error) { return m.Store.Signal(ctx, req) })
+}
+
+func (m *mortal) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
+	return read(m, func() (*store.Turn, error) { return m.Store.Turn(ctx, q) })
+}
+
+func (m *mortal) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
+	return read(m, func() (*store.Swept, error) { return m.Store.Sweep(ctx, limit) })
+}
+
+// Listen passes on hints of other processes' writes, and tells of this one's death.
+func (m *mortal) Listen(ctx context.Context, hint func()) error {
+	defer m.h.hints.remove(m.hint)
+	for {
+		select {
+		case <-m.hint:
+			hint()
+		case <-m.dead:
+			return store.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// hints tells processes of each other's writes.
+type hints struct {
+	mu  sync.Mutex
+	all map[chan struct{}]bool
+}
+
+func (h *hints) add(c chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all == nil {
+		h.all = map[chan struct{}]bool{}
+	}
+	h.all[c] = true
+}
+
+func (h *hints) remove(c chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.all, c)
+}
+
+func (h *hints) send(from chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.all {
+		if c == from {
+			continue
+		}
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
