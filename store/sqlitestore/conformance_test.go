@@ -7,4 +7,10 @@ import (
 	"github.com/perdure/perdure/store/storetest"
 )
 
-func TestModel(t *testing.T) { storetest.RunModel(t, func(t *testing.T) store.Store { return openTemp(t) }) }
+func TestModel(t *testing.T) {
+	storetest.RunModel(t, func(t *testing.T) store.Store { return openTemp(t) })
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return openTemp(t) })
+}

@@ -19,6 +19,8 @@ const (
 	FailAfter        // fails with ErrFault; it was written, the answer is lost
 	Delay            // takes Faulty.Delay longer
 	Hang             // returns only when its context ends or the store is killed; nothing was written
+	KillBefore       // the process dies; nothing was written
+	KillAfter        // the process dies; it was written
 	Refuse           // is refused: ErrWorkerDead from Heartbeat and Claim, ErrLeaseLost from Checkpoint and Settle, ErrFault from others
 )
 
@@ -134,6 +136,9 @@ func pass[T any](ctx context.Context, f *Faulty, op string, req any, call func()
 		return none, err
 	}
 	out, err := call()
+	if fault == KillAfter {
+		f.Kill()
+	}
 	switch {
 	case f.isDead():
 		return none, store.ErrClosed
@@ -148,6 +153,9 @@ func (f *Faulty) before(ctx context.Context, op string, fault Fault) error {
 	switch fault {
 	case FailBefore:
 		return ErrFault
+	case KillBefore:
+		f.Kill()
+		return store.ErrClosed
 	case Refuse:
 		return refusal(op)
 	case Delay:
