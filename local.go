@@ -217,15 +217,20 @@ func turnInfo(t *store.Turn) *TurnInfo {
 		TaskID: t.TaskID, Number: t.Number, InputID: t.InputID, Status: t.Status, Superseded: t.Superseded,
 		Steered: t.Steered, Entry: t.Entry, Attempt: t.Attempt, Recoveries: t.Recoveries, Input: t.Input,
 		Output: t.Output, Error: taskError(t.Error), Reason: t.Reason,
-		AcceptedAt: t.AcceptedAt, StartedAt: t.StartedAt, EndedAt: t.EndedAt,
+		AcceptedAt: t.AcceptedAt, StartedAt: t.StartedAt, EndedAt: t.EndedAt, Incarnation: t.Incarnation,
 	}
+}
+
+func taskSource(t *store.Task) Source {
+	s := &t.Source
+	return Source{Func: t.Func, Program: s.Program, Version: s.Version, Library: s.Library, Host: s.Host}
 }
 
 func taskInfo(t *store.Task) *Info {
 	info := &Info{
 		ID: t.ID, Func: t.Func, Status: t.Status, Reason: t.Reason, Title: t.Title, Description: t.Description,
 		Tags: t.Tags, Session: t.Session, Agent: t.Agent, Pending: t.Queued, LastInputID: t.LastInputID,
-		Source: Source{Func: t.Func, Program: t.Source.Program, Version: t.Source.Version, Library: t.Source.Library, Host: t.Source.Host},
+		Source: taskSource(t),
 		Turn: CurrentTurn{
 			Number: t.Turn.Number, InputID: t.Turn.InputID, Entry: t.Turn.Entry, Attempt: t.Turn.Attempt,
 			Steered: t.Turn.Steered, Recoveries: t.Turn.Recoveries, StartedAt: t.Turn.StartedAt,

@@ -67,6 +67,9 @@ func (s *Scope) Session() string { return s.a.Task().Session }
 // Agent returns the label of the program that created the task.
 func (s *Scope) Agent() string { return s.a.Task().Agent }
 
+// Source returns where the task came from; no caller can set it (S9).
+func (s *Scope) Source() Source { return taskSource(s.a.Task()) }
+
 // Steered reports whether the turn was taken from the queue (G6).
 func (s *Scope) Steered() bool { return s.a.Task().Turn.Steered }
 
