@@ -245,6 +245,8 @@ type TurnInfo struct {
 	AcceptedAt time.Time       `json:"accepted_at"`
 	StartedAt  time.Time       `json:"started_at,omitzero"`
 	EndedAt    time.Time       `json:"ended_at,omitzero"`
+
+	Incarnation int64 `json:"incarnation"` // of its task
 }
 
 // ListOptions choose tasks. Values within Funcs and Statuses are alternatives; Tags must all be there.

@@ -175,6 +175,12 @@ func (e *Engine) Run(ctx context.Context) error { return e.e.Run(ctx) }
 // while it runs. It works before, and for reading after, Run.
 func (e *Engine) Client() Client { return &local{e} }
 
+// Limits returns the limits in force, defaults filled in.
+func (e *Engine) Limits() Limits { return e.limits }
+
+// Draining returns a channel that is closed when the engine begins to shut down (H1).
+func (e *Engine) Draining() <-chan struct{} { return e.e.Draining() }
+
 // Ready reports nil when the engine takes work, and otherwise why it does not (R5).
 func (e *Engine) Ready() error { return e.e.Ready() }
 

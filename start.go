@@ -119,17 +119,18 @@ func (f *Func[In, Out]) describeRaw(input json.RawMessage, taskID string, req *S
 	return f.label(in, taskID, req)
 }
 
-// label applies the func's label functions to a request (S8).
+// label applies the func's label functions to a request (S8). Their errors come back as ErrInvalid, and
+// wrapped.
 func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) (err error) {
 	o := &f.opts
 	if o.Title != nil && req.Title == "" {
 		if req.Title, err = o.Title(in, taskID); err != nil {
-			return fmt.Errorf("func %s: title: %w", f.name, err)
+			return fmt.Errorf("%w: func %s: title: %w", ErrInvalid, f.name, err)
 		}
 	}
 	if o.Description != nil && req.Description == "" {
 		if req.Description, err = o.Description(in, taskID); err != nil {
-			return fmt.Errorf("func %s: description: %w", f.name, err)
+			return fmt.Errorf("%w: func %s: description: %w", ErrInvalid, f.name, err)
 		}
 	}
 	if o.Tags == nil {
@@ -137,7 +138,7 @@ func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) (err erro
 	}
 	tags, err := o.Tags(in, taskID)
 	if err != nil {
-		return fmt.Errorf("func %s: tags: %w", f.name, err)
+		return fmt.Errorf("%w: func %s: tags: %w", ErrInvalid, f.name, err)
 	}
 	tags = maps.Clone(tags)
 	if tags == nil {

@@ -130,6 +130,9 @@ func validInput(input json.RawMessage, limit int) error {
 	if len(bytes.TrimSpace(input)) == 0 {
 		return invalid("input is missing")
 	}
+	if !utf8.Valid(input) {
+		return invalid("input is not UTF-8 text")
+	}
 	var v json.RawMessage
 	if err := json.Unmarshal(input, &v); err != nil {
 		return invalid("input is not JSON: %v", err)
@@ -140,15 +143,21 @@ func validInput(input json.RawMessage, limit int) error {
 // inputProblem says what is wrong with an input without quoting it.
 func inputProblem(err error) string {
 	var typ *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
+	text := strings.TrimPrefix(err.Error(), "json: ")
 	switch {
-	case errors.As(err, &typ) && typ.Field != "":
-		return fmt.Sprintf("field %q: got a JSON %s, want %s", typ.Field, typ.Value, typ.Type)
 	case errors.As(err, &typ):
-		return fmt.Sprintf("got a JSON %s, want %s", typ.Value, typ.Type)
+		got, _, _ := strings.Cut(typ.Value, " ") // "number 1e400" quotes the number
+		if typ.Field == "" {
+			return fmt.Sprintf("got a JSON %s, want %s", got, typ.Type)
+		}
+		return fmt.Sprintf("field %q: got a JSON %s, want %s", typ.Field, got, typ.Type)
 	case errors.Is(err, io.EOF):
 		return "it is empty"
+	case errors.As(err, &syntax), strings.HasPrefix(text, "unknown field "):
+		return text
 	}
-	return strings.TrimPrefix(err.Error(), "json: ")
+	return "a value is not what its type accepts"
 }
 
 // quote shortens a value for a message.

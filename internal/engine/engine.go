@@ -78,6 +78,8 @@ type Engine struct {
 	audit chan struct{} // wakes the audit; capacity 1
 	stats stats
 
+	leaving chan struct{} // closed when the shutdown begins
+
 	mu       sync.Mutex
 	state    state
 	worker   *worker             // nil while not registered
@@ -118,6 +120,7 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, store: cfg.Store, log: cfg.Logger, funcs: make(map[string]*Func, len(cfg.Funcs)),
 		hub: newHub(), due: make(chan struct{}, 1), post: make(chan struct{}, 1), audit: make(chan struct{}, 1),
+		leaving: make(chan struct{}),
 		running: map[int64]*Attempt{}, live: map[string]*Attempt{}, stuck: map[string]int{}, busy: map[string]int{}, waiting: map[string]bool{}, inflight: map[int64]bool{},
 	}
 	_, e.sole = cfg.Store.(store.Exclusive)
@@ -231,6 +234,9 @@ func (e *Engine) WorkerID() string {
 	}
 	return e.worker.id
 }
+
+// Draining returns a channel that is closed when the shutdown begins.
+func (e *Engine) Draining() <-chan struct{} { return e.leaving }
 
 // Ready reports why the engine is not ready to take work; nil when it is (rule R5).
 func (e *Engine) Ready() error {

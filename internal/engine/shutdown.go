@@ -38,6 +38,7 @@ func (e *Engine) drain() error {
 	e.quiet = make(chan struct{})
 	e.settleDown()
 	e.mu.Unlock()
+	close(e.leaving)
 	for _, a := range e.attempts() {
 		a.interrupt(Causes{Shutdown: true})
 	}
