@@ -3,9 +3,9 @@ package funcs_test
 import (
 	"errors"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/examples/funcs"
@@ -18,7 +18,7 @@ func play(t *testing.T, test func(t *testing.T, h *perduretest.Harness)) {
 	var kill func()
 	exit := func(int) {
 		kill()
-		runtime.Goexit()
+		panic("killed")
 	}
 	perduretest.Run(t, nil, func(t *testing.T, h *perduretest.Harness) {
 		kill = h.Crash
@@ -71,7 +71,6 @@ func TestACountdownThatFailsTooOftenFails(t *testing.T) {
 
 func TestAPoisonCountdownIsParked(t *testing.T) {
 	play(t, func(t *testing.T, h *perduretest.Harness) {
-		h.Advance(0)
 		in := funcs.CountdownInput{Steps: 9, CrashAt: 5, CrashAlways: true}
 		_, err := funcs.Countdown.Run(t.Context(), h.Client(), in, &perdure.StartOptions{TaskID: "poison"})
 		if !errors.Is(err, perdure.ErrParked) {
@@ -104,7 +103,7 @@ func TestARestartIsAnEntry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.Advance(0)
+		h.Advance(time.Second) // it has been entered
 		h.Restart()
 		r, err := handle.Result(t.Context())
 		if want := []perdure.EntryMode{perdure.Fresh, perdure.Recovered}; err != nil || !reflect.DeepEqual(r.Output.Entries, want) {
