@@ -96,10 +96,9 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	}
 	s.pool = newPool(opts.Readers, func() (*conn, error) { return connect(s.path, opts, true, s.sole) })
 	if opts.ReadOnly {
-		s.pool.put(c)
-	} else {
-		s.writer = newWriter(c)
+		return s, c.close()
 	}
+	s.writer = newWriter(c)
 	return s, nil
 }
 
