@@ -41,3 +41,5 @@ func TestEnginesShareAStore(t *testing.T) {
 		t.Errorf("%d leases of 50 tasks", got)
 	}
 }
+
+func TestLinear(t *testing.T) { storetest.RunLinear(t, open) }

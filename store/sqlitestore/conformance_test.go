@@ -14,3 +14,7 @@ func TestModel(t *testing.T) {
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return openTemp(t) })
 }
+
+func TestLinear(t *testing.T) {
+	storetest.RunLinear(t, func(t *testing.T) store.Store { return openTemp(t) })
+}
