@@ -37,8 +37,12 @@ func (s *Scope) Attempt() int { return s.a.Task().Turn.Attempt }
 func (s *Scope) Recoveries() int { return s.a.Task().Turn.Recoveries }
 
 // Epoch returns the fencing token of this entry: higher than that of any earlier entry of the task. Give
-// it to systems outside that can refuse a lower one (O1).
+// it to systems outside that can refuse a lower one (O1). A task that was deleted and made anew begins
+// again at 1, with a higher [Scope.Incarnation].
 func (s *Scope) Epoch() int64 { return s.a.Epoch() }
+
+// Incarnation tells the task from others that had the same ID before; it is never used again.
+func (s *Scope) Incarnation() int64 { return s.a.Task().Incarnation }
 
 // StartedAt returns when the turn was first entered, on the store's clock.
 func (s *Scope) StartedAt() time.Time { return s.a.Task().Turn.StartedAt }

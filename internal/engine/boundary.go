@@ -265,8 +265,8 @@ func (a *Attempt) settle(req *store.SettleRequest) *Attempt {
 	defer func() { <-a.saving }()
 	a.keepSlot(req)
 	var s *store.Settled
-	err := repeat(a.worker.ctx, 0, func() (err error) {
-		s, err = a.e.store.Settle(a.worker.ctx, req)
+	err := a.e.repeat(a.worker.ctx, 0, func(ctx context.Context) (err error) {
+		s, err = a.e.store.Settle(ctx, req)
 		return err
 	})
 	if err != nil {

@@ -25,7 +25,7 @@ func (a *Attempt) Checkpoint(ctx context.Context) error {
 	}
 	a.number++
 	req := &store.CheckpointRequest{Lease: a.lease, Number: a.number, Commit: true, Metadata: changes}
-	err = repeat(ctx, 0, func() error {
+	err = a.e.repeat(ctx, 0, func(ctx context.Context) error {
 		_, err := a.e.store.Checkpoint(ctx, req)
 		return err
 	})

@@ -63,8 +63,8 @@ func untilDue(c *store.Claimed) time.Duration {
 // claim takes one batch and enters it.
 func (e *Engine) claim(w *worker, req *store.ClaimRequest) (*store.Claimed, error) {
 	var c *store.Claimed
-	err := repeat(w.ctx, 0, func() (err error) {
-		c, err = e.store.Claim(w.ctx, req)
+	err := e.repeat(w.ctx, 0, func(ctx context.Context) (err error) {
+		c, err = e.store.Claim(ctx, req)
 		req.Repeat = true
 		return err
 	})

@@ -128,7 +128,7 @@ func (e *Engine) answered(request int64) {
 
 func (e *Engine) offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
 	var o *store.Offered
-	err := repeat(ctx, patience, func() (err error) {
+	err := e.repeat(ctx, patience, func(ctx context.Context) (err error) {
 		o, err = e.store.Offer(ctx, req)
 		req.Repeat = true
 		return err
@@ -164,13 +164,14 @@ func (e *Engine) find(incarnation, turn int64) *Attempt {
 	return a
 }
 
-// repeat runs op until its result is known: it succeeded or was refused. It gives up when ctx ends, or
-// after the given time when that is not zero, with ErrUnavailable.
-func repeat(ctx context.Context, atMost time.Duration, op func() error) error {
+// repeat runs op until its result is known: it succeeded or was refused. One try may take no longer than
+// a lease, after which its result counts as unknown. repeat gives up when ctx ends, or after the given
+// time when that is not zero, with ErrUnavailable.
+func (e *Engine) repeat(ctx context.Context, atMost time.Duration, op func(context.Context) error) error {
 	begin := time.Now()
 	delay := firstBackoff
 	for {
-		err := op()
+		err := e.bounded(ctx, op)
 		if err == nil || store.Definite(err) {
 			return err
 		}
@@ -185,6 +186,14 @@ func repeat(ctx context.Context, atMost time.Duration, op func() error) error {
 		}
 		delay = min(2*delay, maxBackoff)
 	}
+}
+
+// bounded runs op once, for no longer than a lease: a store whose answer never comes must not hold up
+// those who could ask again.
+func (e *Engine) bounded(ctx context.Context, op func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.Lease)
+	defer cancel()
+	return op(ctx)
 }
 
 // pause waits for d; it reports false when ctx ended first.

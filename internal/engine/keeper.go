@@ -53,7 +53,7 @@ func (e *Engine) register(ctx, base context.Context, replaces string) (*worker, 
 		req.Funcs = append(req.Funcs, store.PublishedFunc{Name: f.Name, Settings: f.Settings})
 	}
 	var sent time.Time
-	err := repeat(ctx, 0, func() error {
+	err := e.repeat(ctx, 0, func(ctx context.Context) error {
 		sent = time.Now()
 		_, err := e.store.Heartbeat(ctx, req)
 		e.beat(err)
@@ -92,9 +92,9 @@ func (e *Engine) renew(ctx context.Context, w *worker, sent time.Time) error {
 		}
 		bounded, cancel := e.untilLapse(ctx, limit)
 		var begun time.Time
-		err := repeat(bounded, 0, func() error {
+		err := e.repeat(bounded, 0, func(ctx context.Context) error {
 			begun = time.Now()
-			_, err := e.store.Heartbeat(bounded, &store.HeartbeatRequest{
+			_, err := e.store.Heartbeat(ctx, &store.HeartbeatRequest{
 				Worker: w.id, Lease: e.cfg.Lease, Running: e.count(), MailSeen: e.hub.seenMail(),
 			})
 			e.beat(err)
@@ -175,7 +175,11 @@ func (e *Engine) mailLoop(ctx context.Context) {
 }
 
 func (e *Engine) readMail(ctx context.Context, worker string) {
-	mail, err := e.store.Mail(ctx, worker, e.hub.seenMail())
+	var mail []store.Mail
+	err := e.bounded(ctx, func(ctx context.Context) (err error) {
+		mail, err = e.store.Mail(ctx, worker, e.hub.seenMail())
+		return err
+	})
 	if err != nil {
 		return // the next poll tries again; a store that stays away shows in the heartbeat
 	}
@@ -224,7 +228,11 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 
 func (e *Engine) sweep(ctx context.Context) {
 	for more := true; more && ctx.Err() == nil; {
-		s, err := e.store.Sweep(ctx, sweepLimit)
+		var s *store.Swept
+		err := e.bounded(ctx, func(ctx context.Context) (err error) {
+			s, err = e.store.Sweep(ctx, sweepLimit)
+			return err
+		})
 		if err != nil {
 			return
 		}
@@ -250,7 +258,11 @@ func (e *Engine) auditLeases(ctx context.Context) {
 		return
 	}
 	for q := (store.ListQuery{Worker: w.id, Limit: auditPage}); ; {
-		tasks, err := e.store.List(ctx, q)
+		var tasks []*store.Task
+		err := e.bounded(ctx, func(ctx context.Context) (err error) {
+			tasks, err = e.store.List(ctx, q)
+			return err
+		})
 		if err != nil {
 			return
 		}
@@ -272,8 +284,11 @@ func (e *Engine) auditLease(w *worker, t *store.Task, before int64) {
 		return
 	}
 	lease := store.Lease{Incarnation: t.Incarnation, Worker: t.Worker, Epoch: t.Epoch}
-	s, err := e.store.Settle(w.ctx, &store.SettleRequest{Lease: lease, Kind: store.SettleRelease})
-	if err == nil && s.Due {
+	err := e.bounded(w.ctx, func(ctx context.Context) error {
+		_, err := e.store.Settle(ctx, &store.SettleRequest{Lease: lease, Kind: store.SettleRelease})
+		return err
+	})
+	if err == nil {
 		wake(e.due)
 	}
 }

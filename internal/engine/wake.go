@@ -118,10 +118,16 @@ func (e *Engine) poll() time.Duration {
 }
 
 // lookup reads a turn; one that is parked is an error beside it.
-func (e *Engine) lookup(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
-	turn, err := e.Turn(ctx, q)
-	if err == nil && turn.Status == store.Parked {
-		err = ErrParked
+func (e *Engine) lookup(ctx context.Context, q store.TurnQuery) (turn *store.Turn, err error) {
+	err = e.repeat(ctx, patience, func(ctx context.Context) (err error) {
+		turn, err = e.store.Turn(ctx, q)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return turn, err
+	if turn.Status == store.Parked {
+		return turn, ErrParked
+	}
+	return e.unsealTurn(turn)
 }

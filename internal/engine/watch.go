@@ -69,7 +69,7 @@ func (e *Engine) Workers(ctx context.Context) ([]*store.Worker, error) { return 
 func (e *Engine) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
 	req.Worker = e.WorkerID()
 	var s *store.Signalled
-	err := repeat(ctx, patience, func() (err error) {
+	err := e.repeat(ctx, patience, func(ctx context.Context) (err error) {
 		s, err = e.store.Signal(ctx, req)
 		return err
 	})
@@ -107,12 +107,17 @@ func (a *Attempt) unqueued(n int) {
 // Delete removes a task and ends its turn if that runs here.
 func (e *Engine) Delete(ctx context.Context, req *store.DeleteRequest) error {
 	req.Worker = e.WorkerID()
-	t, err := e.store.Get(ctx, req.TaskID)
+	var t *store.Task
+	err := e.repeat(ctx, patience, func(ctx context.Context) (err error) {
+		if t == nil {
+			if t, err = e.store.Get(ctx, req.TaskID); err != nil {
+				return err
+			}
+		}
+		return e.store.Delete(ctx, req)
+	})
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
-	}
-	if err == nil {
-		err = repeat(ctx, patience, func() error { return e.store.Delete(ctx, req) })
 	}
 	if err != nil {
 		return fmt.Errorf("delete task %s: %w", req.TaskID, err)

@@ -68,9 +68,13 @@ func create(rows Rows, now time.Time, req *store.OfferRequest, old *store.Task) 
 		Session: req.Session, Agent: req.Agent, Source: req.Source, Settings: *settings,
 		FirstEvent: 1, CreatedAt: now,
 	}
+	lease, err := leases(rows, now, req)
+	if err != nil {
+		return nil, err
+	}
 	turn := accept(t, now, req)
 	begin(t, now, turn)
-	if req.Lease {
+	if lease {
 		enter(t, now, req.Worker, req.Request)
 	}
 	touch(t, now)
@@ -82,11 +86,21 @@ func create(rows Rows, now time.Time, req *store.OfferRequest, old *store.Task) 
 		return nil, err
 	}
 	o := offered(store.Created, t, turn)
-	if req.Lease {
+	if lease {
 		t.Metadata = map[string][]byte{}
-		o.Entry = &store.Entry{Lease: lease(t), Task: t, Input: req.Input}
+		o.Entry = &store.Entry{Lease: leaseOf(t), Task: t, Input: req.Input}
 	}
 	return o, nil
+}
+
+// leases reports whether an offer is to be leased to its caller: the worker must be alive, because the
+// tasks of a worker that has left or been reaped are not looked at again.
+func leases(rows Rows, now time.Time, req *store.OfferRequest) (bool, error) {
+	if !req.Lease {
+		return false, nil
+	}
+	w, err := rows.Worker(req.Worker)
+	return err == nil && w != nil && !lapsed(rows, w, now), err
 }
 
 // recognise answers for an input ID that was accepted before (S2).
@@ -126,9 +140,13 @@ func attach(rows Rows, t *store.Task) (*store.Offered, error) {
 }
 
 func resume(rows Rows, now time.Time, t *store.Task, req *store.OfferRequest) (*store.Offered, error) {
+	lease, err := leases(rows, now, req)
+	if err != nil {
+		return nil, err
+	}
 	turn := accept(t, now, req)
 	begin(t, now, turn)
-	if req.Lease {
+	if lease {
 		enter(t, now, req.Worker, req.Request)
 	}
 	if err := rows.InsertTurn(turn); err != nil {
@@ -138,8 +156,7 @@ func resume(rows Rows, now time.Time, t *store.Task, req *store.OfferRequest) (*
 		return nil, err
 	}
 	o := offered(store.Resumed, t, turn)
-	if req.Lease {
-		var err error
+	if lease {
 		o.Entry, err = entry(rows, t)
 		return o, err
 	}

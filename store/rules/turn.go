@@ -24,7 +24,7 @@ func holds(t *store.Task, l store.Lease) bool {
 	return t != nil && t.Status == store.InProgress && t.Worker == l.Worker && t.Epoch == l.Epoch
 }
 
-func lease(t *store.Task) store.Lease {
+func leaseOf(t *store.Task) store.Lease {
 	return store.Lease{Incarnation: t.Incarnation, Worker: t.Worker, Epoch: t.Epoch}
 }
 
@@ -91,7 +91,7 @@ func entry(rows Rows, t *store.Task) (*store.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &store.Entry{Lease: lease(t), Task: t, Input: turn.Input}
+	e := &store.Entry{Lease: leaseOf(t), Task: t, Input: turn.Input}
 	if t.Metadata, err = rows.Metadata(t.Incarnation); err != nil {
 		return nil, err
 	}
