@@ -1,0 +1,208 @@
+package perdurehttp
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/perdure/perdure"
+)
+
+// cancelBody is what POST …/cancel takes.
+type cancelBody struct {
+	Reason      string `json:"reason,omitempty"`
+	Turn        int64  `json:"turn,omitempty"`
+	InputID     string `json:"input_id,omitempty"`
+	Incarnation int64  `json:"incarnation,omitempty"`
+}
+
+// terminateBody is what POST …/terminate takes.
+type terminateBody struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// members maps the names that an object may have to where their values go: *string and its kin,
+// *int64, *map[string]string, *json.RawMessage, or a pointer to something that decodes itself.
+type members map[string]any
+
+func startMembers(r *perdure.StartRequest) members {
+	return members{
+		"func": &r.Func, "input": &r.Input, "task_id": &r.TaskID, "input_id": &r.InputID,
+		"if_last_input_id": &r.IfLastInputID, "if_exists": &r.IfExists, "deliver": &r.Deliver,
+		"session": &r.Session, "title": &r.Title, "description": &r.Description, "tags": &r.Tags, "retry": &r.Retry,
+	}
+}
+
+// readBody reads a request's body, which must be JSON and within the limit.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > h.maxBody {
+		return nil, h.bodyTooLarge()
+	}
+	if err := checkMediaType(r.Header.Get("Content-Type"), r.ContentLength == 0); err != nil {
+		return nil, err
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(h.opts.BodyTimeout)) // not every ResponseWriter can
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody))
+	_ = conn.SetReadDeadline(time.Time{})
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, h.bodyTooLarge()
+	}
+	if err != nil {
+		return nil, invalid("the body could not be read to its end")
+	}
+	return data, nil
+}
+
+func (h *Handler) bodyTooLarge() error {
+	return newProblem(CodeTooLarge, "the body is too large: the limit is %d bytes, of which input may take %d", h.maxBody, h.eng.Limits().Input)
+}
+
+func checkMediaType(value string, empty bool) error {
+	if value == "" && empty {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(value)
+	charset := params["charset"]
+	if err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return newProblem(CodeMediaType, "Content-Type must be application/json")
+	}
+	return nil
+}
+
+// decodeObject decodes a JSON object strictly: each of its names must be known, exactly as written and
+// once, each value be of its type, and nothing may follow. Errors name the field and never its value.
+func decodeObject(data []byte, known members) error {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return invalid("the body is empty: want a JSON object")
+	}
+	if !utf8.Valid(data) {
+		return invalid("the body is not UTF-8 text")
+	}
+	if got := jsonKind(bytes.TrimLeft(data, " \t\r\n")); got != "an object" && got != "no JSON" {
+		return invalid("the body is %s: want a JSON object", got)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if _, err := dec.Token(); err != nil {
+		return invalid("the body is not JSON: %s", syntax(err))
+	}
+	if err := decodeMembers(dec, known); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != nil {
+		return invalid("the body is not JSON: %s", syntax(err))
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return invalid("the body goes on after its JSON object")
+	}
+	return nil
+}
+
+func decodeMembers(dec *json.Decoder, known members) error {
+	seen := map[string]bool{}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return invalid("the body is not JSON: %s", syntax(err))
+		}
+		name, _ := token.(string)
+		into, ok := known[name]
+		switch {
+		case !ok:
+			return invalid("field %s is unknown: there are %s", quote(name), known.names())
+		case seen[name]:
+			return invalid("field %q is given twice", name)
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return invalid("field %q: not JSON: %s", name, syntax(err))
+		}
+		if err := decodeMember(name, value, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func decodeMember(name string, value json.RawMessage, into any) error {
+	if raw, ok := into.(*json.RawMessage); ok {
+		*raw = value
+		return nil
+	}
+	got, want := jsonKind(value), wantedKind(into)
+	if got != want {
+		return invalid("field %q: got %s, want %s", name, got, want)
+	}
+	err := json.Unmarshal(value, into)
+	if typ, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		switch {
+		case want == "a number":
+			return invalid("field %q: want an integer", name)
+		case typ.Field != "":
+			name += "." + typ.Field
+		}
+		got, _, _ := strings.Cut(typ.Value, " ")
+		return invalid("field %q: got a JSON %s where it does not belong", name, got)
+	}
+	if err != nil {
+		return invalid("field %q: %s", name, err)
+	}
+	return nil
+}
+
+func (m members) names() string {
+	if len(m) == 0 {
+		return "none"
+	}
+	return strings.Join(sortedKeys(m), ", ")
+}
+
+func wantedKind(into any) string {
+	switch into.(type) {
+	case *int64:
+		return "a number"
+	case *map[string]string, **perdure.RetryPolicy:
+		return "an object"
+	}
+	return "a string"
+}
+
+// jsonKind says what a JSON text begins.
+func jsonKind(text []byte) string {
+	if len(text) == 0 {
+		return "no JSON"
+	}
+	switch c := text[0]; {
+	case c == '{':
+		return "an object"
+	case c == '[':
+		return "an array"
+	case c == '"':
+		return "a string"
+	case c == 't' || c == 'f':
+		return "a boolean"
+	case c == 'n':
+		return "null"
+	case c == '-' || c >= '0' && c <= '9':
+		return "a number"
+	}
+	return "no JSON"
+}
+
+// syntax says what is wrong with a JSON text, without quoting more than a character of it.
+func syntax(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends too early"
+	}
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return err.Error()
+	}
+	return "it does not decode"
+}

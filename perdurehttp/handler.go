@@ -1,0 +1,218 @@
+package perdurehttp
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure"
+)
+
+// HandlerOptions are the options of a Handler. The zero value of each field is its default.
+type HandlerOptions struct {
+	// Logger gets what the handler has to say: failures of the store, panics. Default: slog.Default().
+	Logger *slog.Logger
+	// Hosts are the names, without port, under which the API may be asked for, beside addresses,
+	// localhost and names under localhost; "*" allows every name.
+	Hosts []string
+	// MaxBody bounds a request's body, in bytes: default the engine's limit of an input, and 256 KiB.
+	MaxBody int64
+	// BodyTimeout bounds how long a body may take to arrive: default 1 min.
+	BodyTimeout time.Duration
+	// MaxInFlight bounds the requests that are worked on at once, MaxWaiting those that wait with
+	// Prefer: wait; what is beyond is refused as unavailable. Defaults 256 and 10,000.
+	MaxInFlight, MaxWaiting int
+}
+
+const (
+	bodySlack          = 256 << 10
+	defaultBodyTimeout = time.Minute
+	defaultMaxInFlight = 256
+	defaultMaxWaiting  = 10_000
+)
+
+// Handler serves the HTTP API of an engine. It is an http.Handler and may be mounted below a prefix with
+// http.StripPrefix. Its server should set ReadHeaderTimeout, and no WriteTimeout below a minute.
+type Handler struct {
+	eng     *perdure.Engine
+	client  perdure.Client
+	opts    HandlerOptions
+	log     *slog.Logger
+	maxBody int64
+	hosts   map[string]bool
+	mux     *http.ServeMux
+	origins http.CrossOriginProtection
+	working chan struct{} // a slot for each request in flight
+	waiting chan struct{} // a slot for each request that waits
+	openAPI func() ([]byte, error)
+}
+
+// NewHandler returns a handler on an engine; opts may be nil. It serves before, while and after the
+// engine runs, and starts nothing.
+func NewHandler(eng *perdure.Engine, opts *HandlerOptions) *Handler {
+	h := &Handler{eng: eng, client: eng.Client(), hosts: map[string]bool{}, mux: http.NewServeMux()}
+	if opts != nil {
+		h.opts = *opts
+	}
+	h.log = or(h.opts.Logger, slog.Default())
+	h.opts.BodyTimeout = or(h.opts.BodyTimeout, defaultBodyTimeout)
+	h.maxBody = or(h.opts.MaxBody, int64(eng.Limits().Input)+bodySlack)
+	h.working = make(chan struct{}, or(h.opts.MaxInFlight, defaultMaxInFlight))
+	h.waiting = make(chan struct{}, or(h.opts.MaxWaiting, defaultMaxWaiting))
+	for _, host := range h.opts.Hosts {
+		h.hosts[strings.ToLower(host)] = true
+	}
+	h.openAPI = sync.OnceValues(func() ([]byte, error) { return document(routes()) })
+	h.register(routes())
+	return h
+}
+
+// register makes the mux serve the routes, and answer other methods and paths with problems.
+func (h *Handler) register(routes []route) {
+	methods := map[string][]string{}
+	for _, rt := range routes {
+		h.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) { h.serve(&rt, w, r) })
+		methods[rt.path] = append(methods[rt.path], rt.method)
+	}
+	for path, allowed := range methods {
+		allow := strings.Join(allowed, ", ")
+		h.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allow)
+			h.fail(w, r, newProblem(CodeMethod, "%s takes %s", path, allow))
+		})
+	}
+	h.mux.HandleFunc("/", h.noRoute)
+}
+
+func (h *Handler) noRoute(w http.ResponseWriter, r *http.Request) {
+	h.fail(w, r, newProblem(CodeNoRoute, "there is no such route; see /v1/openapi.json"))
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer h.recovered(w, r)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := h.guard(r); err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	if p := r.URL.EscapedPath(); path.Clean(p) != p {
+		h.noRoute(w, r)
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// recovered answers a panic of a route, or of a label function of a func.
+func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler {
+		panic(cause) // asks the server to cut the connection
+	}
+	h.log.Error("request panicked", "method", r.Method, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	h.write(w, http.StatusInternalServerError, problemOf(fmt.Errorf("panic"), ""))
+}
+
+// call is a request to a route, its parameters checked.
+type call struct {
+	w     http.ResponseWriter
+	r     *http.Request
+	id    string // the task of the path, if the route has one
+	query url.Values
+	wait  time.Duration // of Prefer, on a route that waits
+}
+
+// serve checks a request against its route, and runs it.
+func (h *Handler) serve(rt *route, w http.ResponseWriter, r *http.Request) {
+	c := &call{w: w, r: r, id: r.PathValue("id")}
+	err := c.check(rt)
+	if err == nil {
+		var leave func()
+		if leave, err = h.admit(rt, c); err == nil {
+			defer leave()
+			err = rt.serve(h, c)
+		}
+	}
+	if err != nil {
+		h.fail(w, r, err)
+	}
+}
+
+func (c *call) check(rt *route) (err error) {
+	if c.query, err = parseQuery(c.r.URL.RawQuery, rt.params); err != nil {
+		return err
+	}
+	if rt.waits {
+		if c.wait, err = parsePrefer(c.r.Header.Values("Prefer")); err != nil {
+			return err
+		}
+	}
+	if c.id != "" && !identifier.MatchString(c.id) {
+		c.r.SetPathValue("id", "") // nothing of it belongs into an answer
+		return fmt.Errorf("task %s: %w", quote(c.id), perdure.ErrNotFound)
+	}
+	return nil
+}
+
+// fail writes an error as a problem.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody is there to be told
+	}
+	p := problemOf(err, r.PathValue("id"))
+	if k, _ := lookup(p.Code); k.quiet {
+		h.log.Error("request failed", "route", r.Pattern, "task", p.TaskID, "code", p.Code, "error", p.cause)
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	h.write(w, p.Status, p)
+}
+
+// write writes an answer; problems have a media type of their own.
+func (h *Handler) write(w http.ResponseWriter, status int, v any) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		h.log.Error("answer not encoded", "error", err)
+		k, _ := lookup(CodeInternal)
+		status, v = k.status, k.problem("")
+		body.Reset()
+		_ = enc.Encode(v) // strings only
+	}
+	media := "application/json"
+	if _, ok := v.(*Problem); ok {
+		media = "application/problem+json"
+	}
+	h.send(w, status, media, body.Bytes())
+}
+
+func (h *Handler) send(w http.ResponseWriter, status int, media string, body []byte) {
+	w.Header().Set("Content-Type", media)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // fails when the caller has gone
+}
+
+// or returns v, or the default if v is zero.
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
