@@ -1,0 +1,149 @@
+package bench
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure"
+)
+
+// Cycles compares start → handler → result of a trivial func with a bare loop that writes the same rows
+// with the same group commit, in turns, in one run.
+type Cycles struct {
+	Callers   int     `json:"callers"`
+	Engine    float64 `json:"engine_per_s"`
+	Bare      float64 `json:"bare_per_s"`
+	Ratio     float64 `json:"ratio"` // median of the rounds' ratios
+	Start     Latency `json:"start"` // until the input is durable
+	Result    Latency `json:"result"`
+	BareCycle Latency `json:"bare_cycle"`
+}
+
+// payload is what a task carries in and out.
+var payload = note{Text: strings.Repeat("abcdefgh", 48)}
+
+// RunCycles measures for each number of callers.
+func RunCycles(ctx context.Context, o Options) ([]Cycles, error) {
+	o = o.withDefaults()
+	var all []Cycles
+	for _, callers := range o.Callers {
+		c, err := runCycles(ctx, o, callers)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *c)
+	}
+	return all, nil
+}
+
+func runCycles(ctx context.Context, o Options, callers int) (*Cycles, error) {
+	c := &Cycles{Callers: callers}
+	var engine, bare, ratio []float64
+	for range o.Rounds {
+		e, err := c.engineRound(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		b, err := c.bareRound(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		engine, bare, ratio = append(engine, e), append(bare, b), append(ratio, e/b)
+	}
+	c.Engine, c.Bare, c.Ratio = median(engine), median(bare), median(ratio)
+	return c, nil
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+func (c *Cycles) engineRound(ctx context.Context, o Options) (float64, error) {
+	path := file(o.Dir, "cycles")
+	defer remove(path)
+	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{trivial.Bind(echo)}})
+	if err != nil {
+		return 0, err
+	}
+	client := b.eng.Client()
+	var starts times
+	rate, results, err := loop(ctx, c.Callers, o.Duration, func(ctx context.Context, _ int) error {
+		began := time.Now()
+		h, err := trivial.Start(ctx, client, payload, nil)
+		if err != nil {
+			return err
+		}
+		starts.add(time.Since(began))
+		_, err = h.Result(ctx)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	c.Start, c.Result = latency(starts.all), results
+	return rate, b.close()
+}
+
+func (c *Cycles) bareRound(ctx context.Context, o Options) (float64, error) {
+	path := file(o.Dir, "bare")
+	defer remove(path)
+	b, err := openBare(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	rate, cycle, err := loop(ctx, c.Callers, o.Duration, func(context.Context, int) error { return b.cycle() })
+	c.BareCycle = cycle
+	if closed := b.close(); err == nil {
+		err = closed
+	}
+	return rate, err
+}
+
+// times collects durations from many goroutines.
+type times struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (t *times) add(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, d)
+}
+
+// loop lets callers repeat an operation for some time. It returns how many were done in a second.
+func loop(ctx context.Context, callers int, d time.Duration, op func(context.Context, int) error) (float64, Latency, error) {
+	var took times
+	var first error
+	var once sync.Once
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	began := time.Now()
+	for i := range callers {
+		wg.Go(func() {
+			for time.Since(began) < d {
+				t := time.Now()
+				if err := op(ctx, i); err != nil {
+					once.Do(func() { first = err; cancel() })
+					return
+				}
+				took.add(time.Since(t))
+			}
+		})
+	}
+	wg.Wait()
+	return float64(len(took.all)) / time.Since(began).Seconds(), latency(took.all), first
+}
+
+// remove removes a database file with what belongs to it.
+func remove(path string) {
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+		os.Remove(path + suffix)
+	}
+}
