@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
@@ -22,6 +23,10 @@ func TestEnginesShareAStore(t *testing.T) {
 	var all sync.WaitGroup
 	var leased atomic.Int64
 	for w := range 4 {
+		_, err := s.Heartbeat(t.Context(), &store.HeartbeatRequest{Worker: fmt.Sprint("w", w), First: true, Lease: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
 		all.Go(func() {
 			for i := range 50 {
 				o, err := s.Offer(t.Context(), &store.OfferRequest{

@@ -18,3 +18,24 @@ func TestConformance(t *testing.T) {
 func TestLinear(t *testing.T) {
 	storetest.RunLinear(t, func(t *testing.T) store.Store { return openTemp(t) })
 }
+
+func TestKilledFaultyGivesTheLockBack(t *testing.T) {
+	s := openTemp(t)
+	f := storetest.NewFaulty(s, nil)
+	if _, ok := f.Store().(store.Notifier); !ok {
+		t.Error("no notifier")
+	}
+	exclusive, ok := f.Store().(store.Exclusive)
+	if !ok {
+		t.Fatal("not exclusive")
+	}
+	if _, err := exclusive.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	f.Kill()
+	unlock, err := s.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}

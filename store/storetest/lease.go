@@ -15,6 +15,7 @@ func leaseRules() []rule {
 		{"O2", "NewIncarnation", o2, o2NewIncarnation},
 		{"O3", "LapseIsFinal", "A lapse is final: a heartbeat that comes after it is refused, and a claim marks the worker dead.", o3LapseIsFinal},
 		{"O3", "LapsedCannotClaim", "A worker that has lapsed must take a new ID.", o3LapsedCannotClaim},
+		{"O3", "LapsedGetsNoLease", "An offer is leased to a living worker only; else the task is pending.", o3LapsedGetsNoLease},
 		{"O3", "Alive", "What a living worker runs is not claimable.", o3Alive},
 		{"O3", "Leave", "A worker that has released everything and leaves is gone; one that has not lapses.", o3Leave},
 		{"O4", "Replaces", "Turns stopped in a process that lives on are released uncounted.", o4Replaces},
@@ -90,6 +91,18 @@ func o3LapsedCannotClaim(s *suite) {
 	s.fails("claim", err, store.ErrWorkerDead)
 	_, err = s.Claim(s.Context(), s.claimRequest("never seen"))
 	s.fails("claim", err, store.ErrWorkerDead)
+}
+
+func o3LapsedGetsNoLease(s *suite) {
+	req := s.request("t", "a")
+	req.Lease = true
+	s.worker("w1")
+	advance(leaseTime)
+	o := s.offer(req)
+	equal(s, "leased", o.Entry != nil, false)
+	equal(s, "due", o.Due, true)
+	s.worker("w2")
+	equal(s, "entry", s.claimOne("w2").Task.Turn.Entry, store.EntryFresh)
 }
 
 func o3Alive(s *suite) {
