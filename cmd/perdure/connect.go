@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/perdurehttp"
+	"github.com/perdure/perdure/store/sqlitestore"
+)
+
+// defaultURL is where "perdure serve" listens unless told.
+const defaultURL = "http://127.0.0.1:8088"
+
+// patience is how long a command tries to reach the server.
+const patience = 2 * time.Second
+
+// target is where a command finds the tasks.
+type target struct {
+	url string
+	db  string
+}
+
+// access says what a command does there.
+type access int
+
+const (
+	reads      access = iota
+	writes            // with a file: a server picks it up
+	needServer        // a file is not enough
+)
+
+// session is a way to the tasks: a server or a file.
+type session struct {
+	perdure.Client
+	where   string
+	funcs   func(context.Context) ([]perdure.FuncInfo, error)
+	workers func(context.Context) ([]perdure.WorkerInfo, error)
+	close   func() error
+}
+
+// reach adds the flags that say where the tasks are.
+func (a *app) reach(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&a.target.url, "url", "", "the server's `URL` (default $PERDURE_URL, else "+defaultURL+")")
+	c.Flags().StringVar(&a.target.db, "db", "", "work on this SQLite `FILE` instead of asking a server")
+	c.MarkFlagsMutuallyExclusive("url", "db")
+	return c
+}
+
+// with opens a session, calls do with it and closes it.
+func (a *app) with(ctx context.Context, mode access, do func(context.Context, *session) error) error {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	s, err := a.connect(ctx, mode)
+	if err != nil {
+		return err
+	}
+	err = do(ctx, s)
+	if errors.Is(err, perdure.ErrUnavailable) {
+		err = unreachable(s.where, err)
+	}
+	return errors.Join(err, s.close())
+}
+
+func (a *app) connect(ctx context.Context, mode access) (*session, error) {
+	switch {
+	case a.target.db == "":
+		return a.dial()
+	case mode == needServer:
+		return nil, usage("this needs the server that runs the tasks: leave out --db")
+	}
+	return a.openFile(ctx, mode)
+}
+
+// serverURL returns the URL of the server to ask.
+func (a *app) serverURL() string {
+	for _, u := range []string{a.target.url, a.getenv("PERDURE_URL")} {
+		if u != "" {
+			return u
+		}
+	}
+	return defaultURL
+}
+
+func (a *app) dial() (*session, error) {
+	where := a.serverURL()
+	c, err := perdurehttp.NewClient(where, &perdurehttp.ClientOptions{
+		Token: a.getenv("PERDURE_TOKEN"), Patience: patience, WaitPatience: patience,
+	})
+	if err != nil {
+		return nil, usage("--url %s: it must be the URL of a server, such as %s", printable(where), defaultURL)
+	}
+	return &session{Client: c, where: where, funcs: c.Funcs, workers: c.Workers, close: func() error { return nil }}, nil
+}
+
+// unreachable says in plain words that a server does not answer.
+func unreachable(where string, err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Errorf("no server answers at %s (is \"perdure serve\" running there?): %w", where, u.Err)
+	}
+	return fmt.Errorf("server at %s: %w", where, err)
+}
+
+// fileClient works on a file whose turns, if anybody, another process runs.
+type fileClient struct{ perdure.Client }
+
+// filePoll is how often a file is looked at for the end of a turn.
+const filePoll = 100 * time.Millisecond
+
+// Outcome implements perdure.Client. Nobody in this process is told of what others write: it looks.
+func (c fileClient) Outcome(ctx context.Context, q perdure.TurnQuery) (*perdure.Outcome, error) {
+	tick := time.NewTicker(filePoll)
+	defer tick.Stop()
+	for {
+		turn, err := c.Turn(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		q = perdure.TurnQuery{TaskID: q.TaskID, Turn: turn.Number, Incarnation: q.Incarnation}
+		switch {
+		case turn.Status == perdure.Parked:
+			return nil, &perdure.ParkedError{TaskID: q.TaskID, Reason: turn.Reason}
+		case turn.Status.Outcome():
+			return &perdure.Outcome{TaskID: turn.TaskID, Turn: turn.Number, InputID: turn.InputID, Status: turn.Status,
+				Superseded: turn.Superseded, Output: turn.Output, Error: turn.Error, Reason: turn.Reason}, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// openFile opens a file beside the server that may be running on it.
+func (a *app) openFile(ctx context.Context, mode access) (*session, error) {
+	st, err := sqlitestore.Open(ctx, a.target.db, &sqlitestore.Options{ReadOnly: mode == reads})
+	if err != nil {
+		return nil, err
+	}
+	eng, err := perdure.New(st, &perdure.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return &session{Client: fileClient{eng.Client()}, where: a.target.db, workers: eng.Workers, close: st.Close,
+		funcs: func(ctx context.Context) ([]perdure.FuncInfo, error) { return publishedFuncs(ctx, eng) }}, nil
+}
+
+// publishedFuncs returns what is known of the funcs of the workers that are alive on a file.
+func publishedFuncs(ctx context.Context, eng *perdure.Engine) ([]perdure.FuncInfo, error) {
+	workers, err := eng.Workers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var funcs []perdure.FuncInfo
+	for _, w := range workers {
+		for _, name := range w.Funcs {
+			funcs = append(funcs, perdure.FuncInfo{Name: name})
+		}
+	}
+	return funcs, nil
+}

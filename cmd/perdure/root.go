@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// app is one call of the program.
+type app struct {
+	in          io.Reader
+	out, errOut io.Writer
+	environ     []string
+
+	entered bool // the command line has been understood
+	target  target
+}
+
+// run runs the command and returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if !a.entered {
+		err = &usageError{err}
+	}
+	if text := message(err); text != "" {
+		fmt.Fprintln(a.errOut, "perdure: "+text)
+	}
+	return exitCode(err)
+}
+
+const rootHelp = `perdure makes long-running work survive: a function's input is stored before it runs, and if the
+process dies another one runs it again, with what it had saved.
+
+Most commands talk to a server ("perdure serve") over HTTP. With --db FILE they work on its file
+directly: commands that read need no server then; what start, steer, cancel and terminate write is
+picked up by the server that runs, or by the next one.`
+
+const rootExample = `  perdure serve --examples                      run the example funcs on perdure.db
+  perdure start digest --input '{"paths":["."]}' --wait
+  perdure ls --status in_progress
+  perdure get ID`
+
+// Exit codes, as every help text tells them.
+const exitHelp = `
+Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 not found; 4 conflict.
+Environment: PERDURE_URL, PERDURE_TOKEN, NO_COLOR.
+`
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use: "perdure", Short: "Run and look after durable functions", Long: rootHelp, Example: rootExample,
+		SilenceErrors: true, SilenceUsage: true,
+		PersistentPreRun: func(*cobra.Command, []string) { a.entered = true },
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.errOut)
+	root.SetHelpTemplate(root.HelpTemplate() + exitHelp)
+	root.AddGroup(&cobra.Group{ID: "tasks", Title: "Tasks:"}, &cobra.Group{ID: "server", Title: "Server:"})
+	a.add(root, "tasks", a.startCommand(), a.steerCommand(), a.waitCommand(), a.lsCommand(), a.getCommand(), a.turnsCommand(),
+		a.cancelCommand(), a.terminateCommand(), a.resumeCommand(), a.rmCommand())
+	a.add(root, "server", a.serveCommand(), a.workersCommand(), a.funcsCommand(), a.doctorCommand(), a.versionCommand())
+	root.SetHelpCommandGroupID("server")
+	root.SetCompletionCommandGroupID("server")
+	return root
+}
+
+func (a *app) add(root *cobra.Command, group string, commands ...*cobra.Command) {
+	for _, c := range commands {
+		c.GroupID = group
+		root.AddCommand(c)
+	}
+}
+
+// getenv returns a variable of the environment, empty if unset.
+func (a *app) getenv(name string) string {
+	value := ""
+	for _, entry := range a.environ {
+		if v, ok := strings.CutPrefix(entry, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// say tells the user something beside the output.
+func (a *app) say(format string, args ...any) {
+	fmt.Fprintf(a.errOut, "perdure: "+format+"\n", args...)
+}

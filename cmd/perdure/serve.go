@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/examples/funcs"
+	"github.com/perdure/perdure/perdurehttp"
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/sqlitestore"
+)
+
+// settings are the flags of serve.
+type settings struct {
+	db, listen          string
+	examples            bool
+	maxRunning          int
+	maxRecoveries       int
+	lease, drain        time.Duration
+	logLevel, logFormat string
+	config              string
+}
+
+const serveLong = `Serve opens (or makes) the store's file, runs the funcs that are bound in this program, and serves the
+HTTP API. Tasks that an earlier server left behind are taken up at once.
+
+SIGTERM or SIGINT drains: new starts are refused, handlers are asked to wrap up, what is still running
+after --drain goes back to the store for the next server, and the program exits 0. A second signal ends
+it at once; nothing that was acknowledged is lost by that.
+
+There is no authentication yet, so it listens on loopback addresses only.
+
+Each setting can also be given in the environment (PERDURE_MAX_RUNNING for --max-running), or in a YAML
+or JSON file named by --config (max-running: 100). Flags win over the environment, that over the file.`
+
+const serveExample = `  perdure serve --examples
+  perdure serve --db /var/lib/perdure/tasks.db --listen 127.0.0.1:9000 --log-format json
+  PERDURE_DRAIN=5s perdure serve --config perdure.yaml`
+
+func (a *app) serveCommand() *cobra.Command {
+	var set settings
+	c := &cobra.Command{
+		Use: "serve", Short: "Run funcs and serve the HTTP API", Long: serveLong, Example: serveExample, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := configure(c.Flags(), or(set.config, a.getenv("PERDURE_CONFIG")), a.environ); err != nil {
+				return err
+			}
+			return a.serve(c.Context(), &set)
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&set.db, "db", "perdure.db", "the SQLite `FILE` that keeps the tasks")
+	flags.StringVar(&set.listen, "listen", "127.0.0.1:8088", "the `ADDRESS` to serve at; port 0 takes a free one")
+	flags.BoolVar(&set.examples, "examples", false, "run the example funcs")
+	flags.IntVar(&set.maxRunning, "max-running", 1000, "run at most so many turns at once")
+	flags.IntVar(&set.maxRecoveries, "max-recoveries", 20, "park a task whose turn has killed its process more often")
+	flags.DurationVar(&set.lease, "lease", 15*time.Second, "how long a worker may be silent before others take its tasks")
+	flags.DurationVar(&set.drain, "drain", 25*time.Second, "how long to wait for running turns at the end")
+	flags.StringVar(&set.logLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
+	flags.StringVar(&set.logFormat, "log-format", "text", "`FORMAT`: text or json")
+	flags.StringVar(&set.config, "config", "", "read settings from this YAML or JSON `FILE`")
+	return c
+}
+
+// server is a store, an engine on it and the HTTP API of that.
+type server struct {
+	app    *app
+	set    *settings
+	log    *slog.Logger
+	store  *sqlitestore.Store
+	eng    *perdure.Engine
+	http   *http.Server
+	listen net.Listener
+}
+
+func (a *app) serve(ctx context.Context, set *settings) error {
+	s := &server{app: a, set: set}
+	if err := s.open(ctx); err != nil {
+		return errors.Join(err, s.close())
+	}
+	return errors.Join(s.run(ctx), s.close())
+}
+
+// open makes all that can fail before anything runs.
+func (s *server) open(ctx context.Context) (err error) {
+	if err := s.set.validate(); err != nil {
+		return err
+	}
+	if s.log, err = s.logger(); err != nil {
+		return err
+	}
+	if s.listen, err = listen(s.set.listen); err != nil {
+		return err
+	}
+	if s.store, err = sqlitestore.Open(ctx, s.set.db, nil); err != nil {
+		return err
+	}
+	opts := &perdure.Options{Logger: s.log, MaxRunning: s.set.maxRunning, MaxRecoveries: s.set.maxRecoveries,
+		Lease: s.set.lease, Drain: s.set.drain}
+	if s.set.examples {
+		opts.Funcs = funcs.All(nil)
+	}
+	if s.eng, err = perdure.New(s.store, opts); err != nil {
+		return err
+	}
+	s.http = &http.Server{
+		Handler:           perdurehttp.NewHandler(s.eng, &perdurehttp.HandlerOptions{Logger: s.log}),
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	return nil
+}
+
+func (set *settings) validate() error {
+	switch {
+	case strings.Contains(set.db, "://"):
+		return usage("--db %s: only SQLite files are supported", set.db)
+	case set.maxRunning < 1:
+		return usage("--max-running: must be at least 1, not %d", set.maxRunning)
+	case set.maxRecoveries < 1:
+		return usage("--max-recoveries: must be at least 1, not %d", set.maxRecoveries)
+	case set.drain <= 0:
+		return usage("--drain: must be more than 0, not %v", set.drain)
+	case set.lease <= 0:
+		return usage("--lease: must be more than 0, not %v", set.lease)
+	}
+	return nil
+}
+
+func (s *server) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.set.logLevel)); err != nil {
+		return nil, usage("--log-level %q: it can be debug, info, warn or error", s.set.logLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch s.set.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(s.app.errOut, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(s.app.errOut, opts)), nil
+	}
+	return nil, usage("--log-format %q: it can be text or json", s.set.logFormat)
+}
+
+// listen takes a port of a loopback address.
+func listen(address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, usage("--listen %q: it must be HOST:PORT, such as 127.0.0.1:8088", address)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, usage("--listen %s: refused: there is no authentication yet, so only loopback addresses, such as 127.0.0.1:8088, may be served at", address)
+	}
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen at %s: the port is in use by another program", address)
+	}
+	return l, err
+}
+
+// run serves until a signal comes or the engine gives up, then drains: the engine refuses new starts and
+// lets its turns end while the API still answers, and only then is the API shut.
+func (s *server) run(ctx context.Context) error {
+	ctx, stop := s.untilSignal(ctx)
+	defer stop()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.eng.Run(ctx) }()
+	if err := s.awaitReady(stopped); err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listen) }()
+	s.announce()
+	select {
+	case err := <-stopped:
+		return errors.Join(err, s.shut())
+	case err := <-failed:
+		stop()
+		return errors.Join(fmt.Errorf("serve HTTP: %w", err), <-stopped)
+	}
+}
+
+// untilSignal returns a context that ends with the first signal. The second ends the process.
+func (s *server) untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case sig := <-signals:
+			s.log.Info("draining", "signal", sig.String(), "drain", s.set.drain)
+			cancel()
+			<-signals
+			os.Exit(exitFailed)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// readyPoll is how often the engine is asked whether it is ready.
+const readyPoll = 5 * time.Millisecond
+
+// awaitReady waits for the engine's first sweep, or for the reason why it cannot run. What comes through
+// stopped stays in it.
+func (s *server) awaitReady(stopped chan error) error {
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for s.eng.Ready() != nil {
+		select {
+		case err := <-stopped:
+			stopped <- err
+			if errors.Is(err, store.ErrStoreInUse) {
+				return fmt.Errorf("%s is in use by another engine: one server at a time runs the tasks of a file", s.set.db)
+			}
+			return err
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// announce prints the one line that says that the server takes work.
+func (s *server) announce() {
+	names := make([]string, 0, 8)
+	for _, f := range s.eng.Funcs() {
+		names = append(names, f.Name)
+	}
+	fmt.Fprintf(s.app.out, "perdure: ready at http://%s, db %s, funcs: %s\n", s.listen.Addr(), s.set.db,
+		or(strings.Join(names, " "), "none"))
+}
+
+// lastAnswers is how long answers under way may take when the engine has stopped.
+const lastAnswers = time.Second
+
+// shut ends the API. What still waits for an answer then has its connection closed, and asks again.
+func (s *server) shut() error {
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		return s.http.Close()
+	}
+	return nil
+}
+
+// close closes what was opened.
+func (s *server) close() error {
+	if s.listen != nil {
+		s.listen.Close() // closed already if it was served at
+	}
+	if s.store != nil {
+		return s.store.Close()
+	}
+	return nil
+}
