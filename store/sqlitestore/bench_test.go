@@ -122,3 +122,48 @@ func bareCycle(ctx context.Context, s *Store) error {
 		return c.UpdateTask(t)
 	}})
 }
+
+// BenchmarkEvents checkpoints 20 events of 100 bytes at a time; the figure is of checkpoints.
+func BenchmarkEvents(b *testing.B) {
+	for _, tasks := range []int{1, 64} {
+		b.Run(fmt.Sprint(tasks), func(b *testing.B) {
+			s := benchStore(b)
+			leases := make(chan store.Lease, tasks)
+			for i := range tasks {
+				leases <- benchLease(b, s, fmt.Sprint("t", i))
+			}
+			events := make([][]byte, 20)
+			for i := range events {
+				events[i] = benchInput[:100]
+			}
+			var number atomic.Int64
+			benchEach(b, tasks, func() error {
+				lease := <-leases
+				defer func() { leases <- lease }()
+				_, err := s.Checkpoint(b.Context(), &store.CheckpointRequest{Lease: lease, Number: number.Add(1), Events: events})
+				return err
+			})
+		})
+	}
+}
+
+func benchLease(b *testing.B, s *Store, id string) store.Lease {
+	b.Helper()
+	o, err := s.Offer(b.Context(), &store.OfferRequest{
+		TaskID: id, Func: "bench", InputID: "i", Input: benchInput, Worker: "w", Lease: true, Settings: &store.Settings{},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return o.Entry.Lease
+}
+
+// BenchmarkTurn reads a turn without its input.
+func BenchmarkTurn(b *testing.B) {
+	s := benchStore(b)
+	benchLease(b, s, "t")
+	benchEach(b, 1, func() error {
+		_, err := s.Turn(b.Context(), store.TurnQuery{TaskID: "t"})
+		return err
+	})
+}
