@@ -85,12 +85,13 @@ func decodeObject(data []byte, known members) error {
 	if !utf8.Valid(data) {
 		return invalid("the body is not UTF-8 text")
 	}
-	if got := jsonKind(bytes.TrimLeft(data, " \t\r\n")); got != "an object" && got != "no JSON" {
-		return invalid("the body is %s: want a JSON object", got)
-	}
 	dec := json.NewDecoder(bytes.NewReader(data))
-	if _, err := dec.Token(); err != nil {
+	begin, err := dec.Token()
+	if err != nil {
 		return invalid("the body is not JSON: %s", syntax(err))
+	}
+	if begin != json.Delim('{') {
+		return invalid("the body is %s: want a JSON object", jsonKind(bytes.TrimLeft(data, " \t\r\n")))
 	}
 	if err := decodeMembers(dec, known); err != nil {
 		return err
