@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/internal/bench"
+)
+
+const benchLong = `Bench measures this machine with a SQLite file of its own, which it removes afterwards:
+
+  cycles     start, handler and result of a trivial func, beside a bare loop that writes the same rows
+             with the same group commit, in turns; the ratio is the figure to compare
+  running    memory and processor time of tasks that run at once and do nothing
+  suspended  what many suspended tasks in the file cost
+  orphans    how long until all tasks of a killed process run again
+
+Without an argument it measures all. Other load on the machine shows in the figures.`
+
+const benchExample = `  perdure bench
+  perdure bench cycles --callers 1,64,256 --duration 10s
+  perdure bench suspended --suspended 1000000 --json`
+
+// orphanage is the hidden command that "bench orphans" runs and kills.
+const orphanage = "bench-orphanage"
+
+func (a *app) benchCommand() *cobra.Command {
+	var o bench.Options
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "bench [cycles|running|suspended|orphans]...", Short: "Measure speed and memory on this machine",
+		Long: benchLong, Example: benchExample, ValidArgs: []string{"cycles", "running", "suspended", "orphans"},
+		Args: cobra.OnlyValidArgs,
+		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), o, args, asJSON) },
+	}
+	flags := c.Flags()
+	flags.StringVar(&o.Dir, "dir", "", "put the files into this `FOLDER` (default: a temporary one)")
+	flags.DurationVar(&o.Duration, "duration", 3*time.Second, "how long to measure each kind of cycle")
+	flags.IntVar(&o.Rounds, "rounds", 3, "how often to measure each; the median counts")
+	flags.IntSliceVar(&o.Callers, "callers", []int{1, 64, 256}, "how many callers at once")
+	flags.IntVar(&o.Running, "running", 10_000, "how many running tasks")
+	flags.IntVar(&o.Suspended, "suspended", 100_000, "how many suspended tasks")
+	flags.IntVar(&o.Orphans, "orphans", 10_000, "how many orphaned tasks")
+	flags.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (a *app) orphanageCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: orphanage + " FILE COUNT", Hidden: true, Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			n, err := strconv.Atoi(args[1])
+			if err != nil {
+				return err
+			}
+			return bench.Orphanage(c.Context(), a.out, args[0], n)
+		},
+	}
+}
+
+func (a *app) bench(ctx context.Context, o bench.Options, parts []string, asJSON bool) error {
+	if o.Dir == "" {
+		dir, err := os.MkdirTemp("", "perdure-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		o.Dir = dir
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o.Self = []string{self, orphanage}
+	r, err := a.measure(ctx, o, parts)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return a.printJSON(r)
+	}
+	return a.printReport(r)
+}
+
+// measure runs the parts that are asked for, all of them when none is.
+func (a *app) measure(ctx context.Context, o bench.Options, parts []string) (r bench.Report, err error) {
+	wanted := func(part string) bool {
+		if len(parts) == 0 {
+			return true
+		}
+		for _, p := range parts {
+			if p == part {
+				return true
+			}
+		}
+		return false
+	}
+	step := func(part string, run func() error) {
+		if err != nil || !wanted(part) {
+			return
+		}
+		a.say("measuring %s …", part)
+		if err = run(); err != nil {
+			err = fmt.Errorf("%s: %w", part, err)
+		}
+	}
+	step("cycles", func() (err error) { r.Cycles, err = bench.RunCycles(ctx, o); return err })
+	step("running", func() (err error) { r.Running, err = bench.RunRunning(ctx, o); return err })
+	step("suspended", func() (err error) { r.Suspended, err = bench.RunSuspended(ctx, o); return err })
+	step("orphans", func() (err error) { r.Orphans, err = bench.RunOrphans(ctx, o); return err })
+	return r, err
+}
+
+// printReport writes the figures as tables.
+func (a *app) printReport(r bench.Report) error {
+	fmt.Fprintf(a.out, "%s/%s, %d processors, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	if len(r.Cycles) > 0 {
+		t := a.newTable("CALLERS", "CYCLES/S", "BARE LOOP/S", "RATIO", "START P50", "P99", "RESULT P50", "P99", "BARE P50", "P99")
+		for _, c := range r.Cycles {
+			t.add(strconv.Itoa(c.Callers), rate(c.Engine), rate(c.Bare), fmt.Sprintf("%.2f", c.Ratio),
+				ms(c.Start.P50), ms(c.Start.P99), ms(c.Result.P50), ms(c.Result.P99), ms(c.BareCycle.P50), ms(c.BareCycle.P99))
+		}
+		fmt.Fprintln(a.out)
+		if err := t.write(a.out); err != nil {
+			return err
+		}
+	}
+	if c := r.Running; c != nil {
+		fmt.Fprintf(a.out, "\n%d running tasks: %.1f KB each, %.1f %% of a processor over %.0f s\n",
+			c.Tasks, float64(c.BytesPerTask)/1000, c.CPUPercent, c.Observed)
+	}
+	if s := r.Suspended; s != nil {
+		fmt.Fprintf(a.out, "\n%d suspended tasks, made in %s (%s): ready %s after opening, %s of memory more;\n"+
+			"  one start p50 %s (empty file %s, ratio %.2f), p99 %s; one resume p50 %s, p99 %s\n",
+			s.Tasks, s.Filled.Round(time.Millisecond), bytesText(s.FileBytes), ms(s.Open), bytesText(s.Bytes),
+			ms(s.Start.P50), ms(s.StartEmpty.P50), s.StartChange, ms(s.Start.P99), ms(s.Resume.P50), ms(s.Resume.P99))
+	}
+	if o := r.Orphans; o != nil {
+		fmt.Fprintf(a.out, "\n%d orphans: %d entered again %s after opening\n", o.Tasks, o.Entered, ms(o.Took))
+	}
+	return nil
+}
+
+func rate(perSecond float64) string { return strconv.Itoa(int(perSecond)) }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }
