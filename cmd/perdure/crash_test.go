@@ -93,6 +93,7 @@ func TestSIGTERMGivesABusyTaskToTheNextServer(t *testing.T) {
 	s := serving(t)
 	s.must("start", "countdown", "--id", "c", "--input", `{"steps":20,"delay_ms":50}`)
 	eventually(t, "it counts", func() bool { return strings.Contains(s.must("get", "c", "--json"), `"step": 2`) })
+	waited := s.begin("", "wait", "c")
 	if code := s.stop(); code != 0 {
 		t.Errorf("got exit code %d after SIGTERM, want 0\n%s", code, s.current().stderr)
 	}
@@ -101,7 +102,11 @@ func TestSIGTERMGivesABusyTaskToTheNextServer(t *testing.T) {
 		t.Errorf("got status %s, lease %+v, want it in progress and held by nobody", info.Status, info.Lease)
 	}
 	s.start()
-	out := decode[funcs.CountdownOutput](t, s.must("wait", "c"))
+	r := waited()
+	if r.code != 0 {
+		t.Fatalf("the wait across the restart: got exit code %d, %s", r.code, r.err)
+	}
+	out := decode[funcs.CountdownOutput](t, r.out)
 	want := funcs.CountdownOutput{Steps: 20, Entries: []perdure.EntryMode{perdure.Fresh, perdure.Recovered}, Attempts: []int{1, 1}}
 	if !reflect.DeepEqual(out, want) {
 		t.Errorf("got %+v, want %+v", out, want)

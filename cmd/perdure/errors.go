@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/perdurehttp"
 )
 
 // Exit codes.
@@ -26,15 +27,26 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// errSaid is the error of a command that has said all there is to say.
-var errSaid = errors.New("")
-
 // message returns an error as one line, without control characters.
 func message(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
+	if p, ok := errors.AsType[*perdurehttp.Problem](err); ok && sufficient(p) && !own(err) {
+		err = p
+	}
 	return strings.Join(strings.Fields(printable(err.Error())), " ")
+}
+
+// sufficient reports whether what a server said needs nothing around it.
+func sufficient(p *perdurehttp.Problem) bool {
+	return !errors.Is(p, perdure.ErrUnavailable) && !errors.Is(p, perdure.ErrShuttingDown) && strings.Contains(p.Error(), p.TaskID)
+}
+
+// own reports whether an error has been worded by this program.
+func own(err error) bool {
+	_, worded := errors.AsType[*unknownFunc](err)
+	return worded
 }
 
 // exitCode is the table error ↔ exit code.

@@ -30,9 +30,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if !a.entered {
 		err = &usageError{err}
 	}
-	if text := message(err); text != "" {
-		fmt.Fprintln(a.errOut, "perdure: "+text)
-	}
+	fmt.Fprintln(a.errOut, "perdure: "+message(err))
 	return exitCode(err)
 }
 
@@ -58,7 +56,6 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "perdure", Short: "Run and look after durable functions", Long: rootHelp, Example: rootExample,
 		SilenceErrors: true, SilenceUsage: true,
-		PersistentPreRun: func(*cobra.Command, []string) { a.entered = true },
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -74,9 +71,15 @@ func (a *app) rootCommand() *cobra.Command {
 	return root
 }
 
+// add adds commands that note when they begin: what goes wrong before that is wrong usage.
 func (a *app) add(root *cobra.Command, group string, commands ...*cobra.Command) {
 	for _, c := range commands {
 		c.GroupID = group
+		run := c.RunE
+		c.RunE = func(c *cobra.Command, args []string) error {
+			a.entered = true
+			return run(c, args)
+		}
 		root.AddCommand(c)
 	}
 }
