@@ -86,6 +86,9 @@ type Store interface {
 	// Events returns a page of a task's stream. Errors: ErrNotFound; ErrDeleted.
 	Events(ctx context.Context, q EventsQuery) (*EventPage, error)
 
+	// Waiting returns how many tasks of each func are due and held by nobody (R3).
+	Waiting(ctx context.Context) (map[string]int, error)
+
 	// Workers returns the workers that are not dead, oldest first.
 	Workers(ctx context.Context) ([]*Worker, error)
 

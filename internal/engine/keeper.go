@@ -14,6 +14,7 @@ const (
 	sweepEvery    = time.Second
 	sweepLimit    = 200
 	auditEvery    = 30 * time.Second
+	waitingEvery  = 5 * time.Second
 	auditPage     = 500
 )
 
@@ -212,12 +213,16 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 	defer sweep.Stop()
 	audit := time.NewTicker(auditEvery)
 	defer audit.Stop()
+	waiting := time.NewTicker(waitingEvery)
+	defer waiting.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-sweep.C:
 			e.sweep(ctx)
+		case <-waiting.C:
+			e.countWaiting(ctx)
 		case <-audit.C:
 			e.auditLeases(ctx)
 		case <-e.audit:
@@ -241,6 +246,22 @@ func (e *Engine) sweep(ctx context.Context) {
 			wake(e.due)
 		}
 		more = s.More
+	}
+}
+
+// countWaiting looks for due tasks of funcs that are not bound here. They are left alone, counted, and
+// logged once (R3).
+func (e *Engine) countWaiting(ctx context.Context) {
+	var waiting map[string]int
+	err := e.bounded(ctx, func(ctx context.Context) (err error) {
+		waiting, err = e.store.Waiting(ctx)
+		return err
+	})
+	if err != nil {
+		return
+	}
+	for _, fn := range e.stats.noteUnbound(waiting, e.funcs) {
+		e.log.Warn("tasks wait for a func that is not bound here: they are left alone", "func", fn, "count", waiting[fn])
 	}
 }
 

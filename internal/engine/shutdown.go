@@ -125,6 +125,30 @@ type stats struct {
 
 	mu       sync.Mutex
 	outcomes map[store.Status]int64
+	unbound  map[string]int // due tasks of funcs that are not bound here; 0 when they are gone again
+}
+
+// noteUnbound keeps the counts of funcs that are not bound, and returns those it had not known.
+func (s *stats) noteUnbound(waiting map[string]int, bound map[string]*Func) (first []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unbound == nil {
+		s.unbound = map[string]int{}
+	}
+	for fn := range s.unbound {
+		s.unbound[fn] = 0
+	}
+	for fn, n := range waiting {
+		if bound[fn] != nil {
+			continue
+		}
+		if _, known := s.unbound[fn]; !known {
+			first = append(first, fn)
+		}
+		s.unbound[fn] = n
+	}
+	slices.Sort(first)
+	return first
 }
 
 func (s *stats) settled(req *store.SettleRequest, done *store.Settled) {
@@ -178,6 +202,12 @@ func (e *Engine) Counters() []Counter {
 		cs = append(cs, Counter{Name: "turns_ended_total", Label: fmt.Sprintf("outcome=%q", status),
 			Help: "Turns that ended, by outcome.", Value: n})
 	}
-	slices.SortStableFunc(cs[10:], func(a, b Counter) int { return cmp.Compare(a.Label, b.Label) })
+	for fn, n := range s.unbound {
+		cs = append(cs, Counter{Name: "tasks_unbound", Label: fmt.Sprintf("func=%q", fn),
+			Help: "Due tasks of funcs that are not bound here.", Gauge: true, Value: int64(n)})
+	}
+	slices.SortStableFunc(cs[10:], func(a, b Counter) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Label, b.Label))
+	})
 	return cs
 }

@@ -205,6 +205,19 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 	})
 }
 
+// Waiting implements store.Store.
+func (s *Store) Waiting(ctx context.Context) (map[string]int, error) {
+	return do(ctx, s, func(_ rules.Rows, now time.Time) (map[string]int, error) {
+		waiting := map[string]int{}
+		for k := range s.rows.due {
+			if t := s.rows.tasks[k]; !t.DueAt.After(now) {
+				waiting[t.Func]++
+			}
+		}
+		return waiting, nil
+	})
+}
+
 // Workers implements store.Store.
 func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 	return do(ctx, s, func(r rules.Rows, now time.Time) ([]*store.Worker, error) {

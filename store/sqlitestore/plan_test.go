@@ -28,7 +28,7 @@ func statements() map[string]string {
 		"sqlPutWorker": sqlPutWorker, "sqlDeleteWorker": sqlDeleteWorker, "sqlDeleteMail": sqlDeleteMail,
 		"sqlAddMail": sqlAddMail, "sqlDropMail": sqlDropMail, "sqlMail": sqlMail, "sqlPublished": sqlPublished,
 		"sqlPublish": sqlPublish, "sqlTurnLight": sqlTurnLight, "sqlTurnByInputHeavy": sqlTurnByInputHeavy,
-		"sqlTurns": sqlTurns,
+		"sqlTurns": sqlTurns, "sqlWaiting": sqlWaiting,
 	}
 }
 

@@ -214,6 +214,22 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 	})
 }
 
+const sqlWaiting = `SELECT func, count(*) FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? GROUP BY func`
+
+// Waiting implements store.Store.
+func (s *Store) Waiting(ctx context.Context) (map[string]int, error) {
+	return read(ctx, s, func(c *conn, now time.Time) (map[string]int, error) {
+		waiting := map[string]int{}
+		rows := c.stmt(sqlWaiting).time(now)
+		err := rows.each(func() error {
+			fn := rows.nextText()
+			waiting[fn] = int(rows.nextInt())
+			return nil
+		})
+		return waiting, err
+	})
+}
+
 // Workers implements store.Store.
 func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Worker, error) {

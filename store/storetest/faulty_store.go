@@ -77,6 +77,11 @@ func (f *Faulty) Delete(ctx context.Context, req *store.DeleteRequest) error {
 	return err
 }
 
+// Waiting implements store.Store.
+func (f *Faulty) Waiting(ctx context.Context) (map[string]int, error) {
+	return pass(ctx, f, "Waiting", nil, func() (map[string]int, error) { return f.inner.Waiting(ctx) })
+}
+
 // Workers implements store.Store.
 func (f *Faulty) Workers(ctx context.Context) ([]*store.Worker, error) {
 	return pass(ctx, f, "Workers", nil, func() ([]*store.Worker, error) { return f.inner.Workers(ctx) })

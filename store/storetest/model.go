@@ -315,6 +315,7 @@ func (m *model) compareReads() {
 	m.compareTask(ctx, pick(m, modelTasks...))
 	w, after := pick(m, modelWorkers...), int64(m.rand.IntN(4))
 	both(m, "Mail", w, func(s store.Store) ([]store.Mail, error) { return s.Mail(ctx, w, after) })
+	both(m, "Waiting", nil, func(s store.Store) (map[string]int, error) { return s.Waiting(ctx) })
 	both(m, "Workers", nil, func(s store.Store) ([]*store.Worker, error) { return s.Workers(ctx) })
 	q := m.listQuery()
 	both(m, "List", q, func(s store.Store) ([]*store.Task, error) { return s.List(ctx, q) })

@@ -13,6 +13,7 @@ import (
 func readRules() []rule {
 	const list = "List filters by func, status, session, agent, worker and tags, newest first, in pages."
 	return []rule{
+		{"R3", "Waiting", "Due tasks that nobody holds are counted by func.", r3Waiting},
 		{"P3", "Neighbours", "One operation's failure never fails its neighbours.", p3Neighbours},
 		{"P3", "EndedContext", "A context that ends makes a call return early.", p3EndedContext},
 		{"P5", "OldestFirst", "Pending tasks are taken oldest first.", p5OldestFirst},
@@ -25,6 +26,19 @@ func readRules() []rule {
 		{"Workers", "Alive", "Workers that are not dead are listed, oldest first, with what they are.", workersAlive},
 		{"Close", "Closed", "Operations after Close fail with ErrClosed.", closeClosed},
 	}
+}
+
+func r3Waiting(s *suite) {
+	s.offer(s.request("a", "1"))
+	other := s.request("b", "1")
+	other.Func = "g"
+	s.offer(other)
+	s.start("c")
+	waiting, err := s.Waiting(s.Context())
+	equal(s, "waiting", fmt.Sprint(must(s, waiting, err)), "map[f:1 g:1]")
+	s.claimOne("w1")
+	waiting, err = s.Waiting(s.Context())
+	equal(s, "waiting after a claim", fmt.Sprint(must(s, waiting, err)), "map[g:1]")
 }
 
 func p3Neighbours(s *suite) {
