@@ -68,6 +68,8 @@ func TestBadInputsAreOneClearLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { s.do(strings.Fields(c.args)...).wants(t, c.code, c.want) })
 	}
+	s.do("start", "", "--input", `{}`).wants(t, 2, "func")
+	s.do("start", "countdown", "--id", "", "--input", `{"steps":1}`).wants(t, 2, "--id: must not be empty")
 	s.do("start", "countdown", "--id", "with space", "--input", `{"steps":1}`).wants(t, 2, "task_id")
 	if out := s.must("ls", "--json"); out != "[]\n" {
 		t.Errorf("got tasks %s, want none: nothing was accepted", out)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/perdure/perdure"
 )
@@ -22,6 +23,7 @@ type starting struct {
 	deliver  string
 	retry    string
 	tags     []string
+	steer    bool // the func is that of the task
 	wait     bool
 	json     bool
 	timeout  time.Duration
@@ -46,7 +48,7 @@ func (a *app) startCommand() *cobra.Command {
 		Use: "start FUNC", Short: "Give a func an input", Long: startLong, Example: startExample, Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.req.Func = args[0]
-			return a.start(c.Context(), &f)
+			return a.start(c, &f)
 		},
 	}
 	a.inputFlags(c, &f)
@@ -69,8 +71,8 @@ func (a *app) steerCommand() *cobra.Command {
 		Example: `  perdure steer order-7 --input '{"approved":true,"by":"Ada"}' --wait
   perdure steer conv-1 --input @next.json --deliver enqueue`,
 		RunE: func(c *cobra.Command, args []string) error {
-			f.req.TaskID = args[0]
-			return a.start(c.Context(), &f)
+			f.req.TaskID, f.steer = args[0], true
+			return a.start(c, &f)
 		},
 	}
 	a.inputFlags(c, &f)
@@ -88,8 +90,14 @@ func (a *app) inputFlags(c *cobra.Command, f *starting) {
 	flags.BoolVar(&f.json, "json", false, "print JSON, also on a terminal")
 }
 
-// complete fills in the request from the flags.
-func (f *starting) complete(in io.Reader) (err error) {
+// complete fills in the request from the flags. An ID that was given and is empty is a mistake of a
+// script, and not a wish for a new one.
+func (f *starting) complete(flags *pflag.FlagSet, in io.Reader) (err error) {
+	for _, name := range []string{"id", "input-id", "if-last"} {
+		if flag := flags.Lookup(name); flag != nil && flag.Changed && flag.Value.String() == "" {
+			return usage("--%s: must not be empty", name)
+		}
+	}
 	f.req.IfExists, f.req.Deliver = perdure.IfExists(f.ifExists), perdure.Deliver(f.deliver)
 	if f.req.Tags, err = parseTags(f.tags); err != nil {
 		return err
@@ -142,12 +150,12 @@ func parseTags(args []string) (map[string]string, error) {
 	return tags, nil
 }
 
-func (a *app) start(ctx context.Context, f *starting) error {
-	if err := f.complete(a.in); err != nil {
+func (a *app) start(c *cobra.Command, f *starting) error {
+	if err := f.complete(c.Flags(), a.in); err != nil {
 		return err
 	}
-	return a.with(ctx, writes, func(ctx context.Context, s *session) error {
-		if f.req.Func == "" {
+	return a.with(c.Context(), writes, func(ctx context.Context, s *session) error {
+		if f.steer {
 			info, err := s.Task(ctx, f.req.TaskID)
 			if err != nil {
 				return err

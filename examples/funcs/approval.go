@@ -26,7 +26,7 @@ const awaiting = "awaiting approval"
 
 // Approval suspends until a person has decided. While it waits it costs a row, and no process.
 var Approval = perdure.NewFunc[ApprovalInput, ApprovalOutput]("approval", &perdure.FuncOptions[ApprovalInput]{
-	Title: func(in ApprovalInput, _ string) (string, error) { return shorten(in.Request, maxTitle), nil },
+	Title: func(in ApprovalInput, _ string) (string, error) { return title(in.Request), nil },
 })
 
 const requestKey = "request"

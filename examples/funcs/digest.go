@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/examples/funcs/textrank"
@@ -54,7 +55,7 @@ func digestTitle(in DigestInput, _ string) (string, error) {
 	if len(in.Paths) == 0 {
 		return "digest of a text", nil
 	}
-	return shorten("digest of "+strings.Join(in.Paths, ", "), maxTitle), nil
+	return title("digest of " + strings.Join(in.Paths, ", ")), nil
 }
 
 func (in *DigestInput) validate() error {
@@ -172,6 +173,11 @@ func shorten(s string, limit int) string {
 		return string(r[:limit-1]) + "…"
 	}
 	return s
+}
+
+// title makes a title of a text of any kind.
+func title(s string) string {
+	return shorten(strings.Join(strings.FieldsFunc(s, unicode.IsControl), " "), maxTitle)
 }
 
 // report writes the digests for people.

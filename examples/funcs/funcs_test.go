@@ -154,11 +154,14 @@ func TestApprovalWaitsForADecision(t *testing.T) {
 	yes := true
 	play(t, func(t *testing.T, h *perduretest.Harness) {
 		opts := &perdure.StartOptions{TaskID: "order-7"}
-		for _, in := range []funcs.ApprovalInput{{Request: "buy a boat"}, {}, {Request: "buy a canoe"}} {
+		for _, in := range []funcs.ApprovalInput{{Request: "buy\x00a\nboat"}, {}, {Request: "buy a canoe"}} {
 			r, err := funcs.Approval.Run(t.Context(), h.Client(), in, opts)
 			if err != nil || r.Status != perdure.Suspended || r.Output.State != "awaiting approval" {
 				t.Fatalf("after %+v: got %+v, %v, want it suspended", in, r, err)
 			}
+		}
+		if got := h.Task("order-7").Title; got != "buy a boat" {
+			t.Errorf("got title %q, want it on one line", got)
 		}
 		h.Restart()
 		r, err := funcs.Approval.Run(t.Context(), h.Client(), funcs.ApprovalInput{Approved: &yes, By: "Ada"}, opts)
