@@ -47,16 +47,15 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	if err := checkMediaType(r.Header.Get("Content-Type"), r.ContentLength == 0); err != nil {
 		return nil, err
 	}
-	conn := http.NewResponseController(w)
-	_ = conn.SetReadDeadline(time.Now().Add(h.opts.BodyTimeout)) // not every ResponseWriter can
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody))
-	_ = conn.SetReadDeadline(time.Time{})
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, h.bodyTooLarge()
 	}
 	if err != nil {
+		w.Header().Set("Connection", "close")
 		return nil, invalid("the body could not be read to its end")
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // else a wait would end with it
 	return data, nil
 }
 

@@ -97,7 +97,7 @@ func (c *Client) Start(ctx context.Context, start *perdure.StartRequest) (*perdu
 	var a perdure.Accepted
 	_, err = c.do(ctx, &request{method: http.MethodPost, path: "/v1/tasks", body: body}, &a)
 	if err != nil {
-		return nil, fmt.Errorf("start task %s with input %s: %w", quote(req.TaskID), quote(req.InputID), err)
+		return nil, about(err, "start task "+req.TaskID+" with input "+req.InputID)
 	}
 	return &a, nil
 }
@@ -153,9 +153,17 @@ func get[T any](ctx context.Context, c *Client, id, below string, query url.Valu
 	}
 	v := new(T)
 	if _, err := c.do(ctx, &request{method: http.MethodGet, path: path + below, query: query}, v); err != nil {
-		return nil, fmt.Errorf("task %s: %w", id, err)
+		return nil, about(err, "task "+id)
 	}
 	return v, nil
+}
+
+// about says what a failed call was about, unless the server has said so.
+func about(err error, what string) error {
+	if _, ok := errors.AsType[*Problem](err); ok {
+		return err
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // taskPath returns the path of a task; what is no identifier cannot be there.
@@ -213,7 +221,7 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 			query.Set("limit", strconv.Itoa(limit))
 			var page taskPage
 			if _, err := c.do(ctx, &request{method: http.MethodGet, path: "/v1/tasks", query: query}, &page); err != nil {
-				yield(nil, fmt.Errorf("list tasks: %w", err))
+				yield(nil, about(err, "list tasks"))
 				return
 			}
 			for _, info := range page.Tasks {
@@ -279,7 +287,10 @@ func (c *Client) Resume(ctx context.Context, id string) (perdure.Status, error) 
 	if ok && reply.tries > 1 && (conflict.Status == perdure.Pending || conflict.Status == perdure.InProgress) {
 		return conflict.Status, nil
 	}
-	return answer.Status, err
+	if err != nil {
+		return "", about(err, "resume task "+id)
+	}
+	return answer.Status, nil
 }
 
 func (c *Client) ask(ctx context.Context, id, what string, body any, reason string) (perdure.Status, error) {
@@ -293,7 +304,7 @@ func (c *Client) ask(ctx context.Context, id, what string, body any, reason stri
 	}
 	var answer taskStatus
 	if _, err := c.do(ctx, &request{method: http.MethodPost, path: path + what, body: data}, &answer); err != nil {
-		return "", fmt.Errorf("%s task %s: %w", what[1:], id, err)
+		return "", about(err, what[1:]+" task "+id)
 	}
 	return answer.Status, nil
 }
@@ -310,7 +321,7 @@ func (c *Client) Delete(ctx context.Context, id string, opts *perdure.DeleteOpti
 		setNumber(query, "incarnation", opts.Incarnation)
 	}
 	if _, err := c.do(ctx, &request{method: http.MethodDelete, path: path, query: query}, nil); err != nil {
-		return fmt.Errorf("delete task %s: %w", id, err)
+		return about(err, "delete task "+id)
 	}
 	return nil
 }
@@ -319,7 +330,7 @@ func (c *Client) Delete(ctx context.Context, id string, opts *perdure.DeleteOpti
 func (c *Client) Funcs(ctx context.Context) ([]perdure.FuncInfo, error) {
 	var list funcList
 	if _, err := c.do(ctx, &request{method: http.MethodGet, path: "/v1/funcs"}, &list); err != nil {
-		return nil, fmt.Errorf("list funcs: %w", err)
+		return nil, about(err, "list funcs")
 	}
 	return list.Funcs, nil
 }
@@ -328,7 +339,7 @@ func (c *Client) Funcs(ctx context.Context) ([]perdure.FuncInfo, error) {
 func (c *Client) Workers(ctx context.Context) ([]perdure.WorkerInfo, error) {
 	var list workerList
 	if _, err := c.do(ctx, &request{method: http.MethodGet, path: "/v1/workers"}, &list); err != nil {
-		return nil, fmt.Errorf("list workers: %w", err)
+		return nil, about(err, "list workers")
 	}
 	return list.Workers, nil
 }

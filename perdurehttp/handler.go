@@ -102,6 +102,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.recovered(w, r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
+	if r.ContentLength != 0 { // bounds what the server discards, too
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.opts.BodyTimeout)) // not every ResponseWriter can
+	}
 	if err := h.guard(r); err != nil {
 		h.fail(w, r, err)
 		return
@@ -169,11 +172,9 @@ func (c *call) check(rt *route) (err error) {
 
 // fail writes an error as a problem.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody is there to be told
-	}
 	p := problemOf(err, r.PathValue("id"))
-	if k, _ := lookup(p.Code); k.quiet {
+	gone := r.Context().Err() != nil // and what failed may have failed for that
+	if k, _ := lookup(p.Code); k.quiet && !gone {
 		h.log.Error("request failed", "route", r.Pattern, "task", p.TaskID, "code", p.Code, "error", p.cause)
 	}
 	if p.Status == http.StatusServiceUnavailable {

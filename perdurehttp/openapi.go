@@ -149,7 +149,10 @@ func retrySchema() *jsonschema.Schema {
 // notNull takes back that pointers, slices and maps may be null: what is nil is left out here.
 func notNull(s *jsonschema.Schema) {
 	s.Types = slices.DeleteFunc(s.Types, func(t string) bool { return t == "null" })
-	if len(s.Types) == 1 {
+	switch len(s.Types) {
+	case 0:
+		s.Types = nil
+	case 1:
 		s.Type, s.Types = s.Types[0], nil
 	}
 	for _, p := range s.Properties {

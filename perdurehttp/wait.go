@@ -2,7 +2,6 @@ package perdurehttp
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -25,7 +24,7 @@ func (c *Client) Outcome(ctx context.Context, q perdure.TurnQuery) (*perdure.Out
 		req := &request{method: http.MethodGet, path: path + "/result", query: resultQuery(q), wait: longPoll}
 		r, err := c.send(ctx, req, c.opts.WaitPatience)
 		if err != nil {
-			return nil, fmt.Errorf("outcome of task %s: %w", q.TaskID, err)
+			return nil, about(err, "outcome of task "+q.TaskID)
 		}
 		if r.status == http.StatusOK {
 			o := new(perdure.Outcome)
