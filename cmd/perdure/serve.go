@@ -37,13 +37,13 @@ const serveLong = `Serve opens (or makes) the store's file, runs the funcs that 
 HTTP API. Tasks that an earlier server left behind are taken up at once.
 
 SIGTERM or SIGINT drains: new starts are refused, handlers are asked to wrap up, what is still running
-after --drain goes back to the store for the next server, and the program exits 0. A second signal ends
-it at once; nothing that was acknowledged is lost by that.
+after --drain goes back to the store for the next server, and the program exits 0 (1 if a handler ignored
+all of that). A second signal ends it at once; nothing that was acknowledged is lost by that.
 
 There is no authentication yet, so it listens on loopback addresses only.
 
 Each setting can also be given in the environment (PERDURE_MAX_RUNNING for --max-running), or in a YAML
-or JSON file named by --config (max-running: 100). Flags win over the environment, that over the file.`
+or JSON file named by --config or PERDURE_CONFIG (max-running: 100). Flags win over the environment, that over the file.`
 
 const serveExample = `  perdure serve --examples
   perdure serve --db /var/lib/perdure/tasks.db --listen 127.0.0.1:9000 --log-format json
@@ -182,7 +182,9 @@ func (s *server) run(ctx context.Context) error {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listen) }()
-	s.announce()
+	if ctx.Err() == nil {
+		s.announce()
+	}
 	select {
 	case err := <-stopped:
 		return errors.Join(err, s.shut())

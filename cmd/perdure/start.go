@@ -34,7 +34,8 @@ is suspended it goes on with the input; if it is running and its func can be ste
 queued behind the running turn.
 
 With --wait it waits for the outcome and prints the output instead, as JSON, and the ID on standard
-error. On a terminal an output's "report" is printed as text. The wait outlasts a restart of the server.`
+error. On a terminal an output's "report" is printed as text. The wait outlasts a restart of the server.
+It exits 0 when the turn has completed or suspended, and 1 when it has failed or was stopped.`
 
 const startExample = `  perdure start digest --input '{"paths":["docs"]}' --wait
   perdure start countdown --input @steps.json --id nightly --tag kind=test
