@@ -22,7 +22,6 @@
 //		"errors"
 //		"fmt"
 //		"log"
-//		"os"
 //		"time"
 //
 //		"github.com/perdure/perdure"
@@ -40,9 +39,7 @@
 //	var steps = []string{"reserved", "packed", "sent"}
 //
 //	// Ship is the declaration. Programs that only start orders need no more than this.
-//	var Ship = perdure.NewFunc[Order, Receipt]("ship", &perdure.FuncOptions[Order]{
-//		Retry: perdure.ExponentialRetry(5),
-//	})
+//	var Ship = perdure.NewFunc[Order, Receipt]("ship", nil)
 //
 //	// ship is the handler. After a crash it is entered again with what its last checkpoint kept.
 //	func ship(ctx context.Context, turn *perdure.Turn[Order, Receipt]) (Receipt, error) {
@@ -93,21 +90,18 @@
 //	}
 //
 //	func main() {
-//		if len(os.Args) != 2 {
-//			log.Fatal("usage: order FILE.db")
-//		}
-//		if err := run(context.Background(), os.Args[1]); err != nil {
+//		if err := run(context.Background(), "orders.db"); err != nil {
 //			log.Fatal(err)
 //		}
 //	}
 //
-// Kill it with kill -9 and run it again: the first line it prints begins with "recovered", and no step that
-// was checkpointed is done again.
+// Kill it on the way, with kill -9, and run it again: it says "recovered", and goes on after the last step
+// that was checkpointed.
 //
 // # Guarantees
 //
-//   - What [Func.Start] has accepted is durable and is handled, once per input ID, however often it is sent.
-//   - One handler at a time holds a task's lease, and only its writes are taken.
+//   - What [Func.Start] has accepted is durable, and has one turn, however often the input ID is sent.
+//   - One handler at a time holds a task's lease. Only its writes are taken.
 //   - After a crash the turn is entered again, with the same input, the same attempt number, and the metadata
 //     of its last checkpoint. This does not use up a retry.
 //   - The end of a turn and the beginning of the next queued one are one write. A caller is told of an outcome
@@ -121,9 +115,7 @@
 //     the other side an idempotency key or [Scope.Epoch], which rises with every entry.
 //   - A process that was frozen, or a handler that ignores the end of its ctx, may still run code after
 //     another worker has taken over. Its writes to the store are refused; its effects elsewhere are not.
-//   - Go cannot stop a goroutine. A handler that ignores ctx is reported after 10 s and goes on until it
-//     returns by itself.
-//   - Inputs, outputs and metadata are JSON. A handler gets what json.Unmarshal makes of its input.
+//   - Go cannot stop a goroutine. A handler that ignores the end of ctx is reported after 10 s, and goes on.
 //
-// The guide, docs/guide.md, has a chapter on each of these.
+// See docs/guide.md for a chapter on each of these.
 package perdure

@@ -1,7 +1,7 @@
 // Command order handles an order in three steps of a second. Kill it on the way (kill -9) and run it
 // again: it goes on at the step that it was at.
 //
-//	go run ./examples/order orders.db
+//	go run ./examples/order
 package main
 
 import (
@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"os"
 	"time"
 
 	"github.com/perdure/perdure"
@@ -27,9 +26,7 @@ type Receipt struct {
 var steps = []string{"reserved", "packed", "sent"}
 
 // Ship is the declaration. Programs that only start orders need no more than this.
-var Ship = perdure.NewFunc[Order, Receipt]("ship", &perdure.FuncOptions[Order]{
-	Retry: perdure.ExponentialRetry(5),
-})
+var Ship = perdure.NewFunc[Order, Receipt]("ship", nil)
 
 // ship is the handler. After a crash it is entered again with what its last checkpoint kept.
 func ship(ctx context.Context, turn *perdure.Turn[Order, Receipt]) (Receipt, error) {
@@ -80,10 +77,7 @@ func run(ctx context.Context, file string) error {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		log.Fatal("usage: order FILE.db")
-	}
-	if err := run(context.Background(), os.Args[1]); err != nil {
+	if err := run(context.Background(), "orders.db"); err != nil {
 		log.Fatal(err)
 	}
 }

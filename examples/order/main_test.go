@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -21,9 +20,14 @@ func TestMain(m *testing.M) {
 }
 
 func TestItGoesOnWhereItWasKilled(t *testing.T) {
-	db := filepath.Join(t.TempDir(), "orders.db")
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	program := func() *exec.Cmd {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], db)
+		cmd := exec.CommandContext(t.Context(), self)
+		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), asProgram+"=1")
 		return cmd
 	}
