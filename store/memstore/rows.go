@@ -284,11 +284,11 @@ func (r *rows) Publish(f store.PublishedFunc) error {
 	return nil
 }
 
-// where returns the tasks of an index that a predicate picks, oldest first by the given time.
+// where returns copies of the tasks of an index that a predicate picks, oldest first by the given time.
 func (r *rows) where(index map[int64]bool, limit int, at func(*store.Task) time.Time, pick func(*store.Task) bool) []*store.Task {
 	var tasks []*store.Task
 	for k := range index {
-		if t := r.task(k); pick(t) {
+		if t := r.tasks[k]; pick(t) {
 			tasks = append(tasks, t)
 		}
 	}
@@ -297,6 +297,9 @@ func (r *rows) where(index map[int64]bool, limit int, at func(*store.Task) time.
 	})
 	if limit >= 0 && len(tasks) > limit {
 		tasks = tasks[:limit]
+	}
+	for i, t := range tasks {
+		tasks[i] = r.task(t.Incarnation)
 	}
 	return tasks
 }
