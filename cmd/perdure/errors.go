@@ -27,26 +27,16 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// message returns an error as one line, without control characters.
+// message returns an error as one line, without control characters. It names the task.
 func message(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
-	if p, ok := errors.AsType[*perdurehttp.Problem](err); ok && sufficient(p) && !own(err) {
-		err = p
+	text := err.Error()
+	if p, ok := errors.AsType[*perdurehttp.Problem](err); ok && !strings.Contains(text, p.TaskID) {
+		text = "task " + p.TaskID + ": " + text
 	}
-	return strings.Join(strings.Fields(printable(err.Error())), " ")
-}
-
-// sufficient reports whether what a server said needs nothing around it.
-func sufficient(p *perdurehttp.Problem) bool {
-	return !errors.Is(p, perdure.ErrUnavailable) && !errors.Is(p, perdure.ErrShuttingDown) && strings.Contains(p.Error(), p.TaskID)
-}
-
-// own reports whether an error has been worded by this program.
-func own(err error) bool {
-	_, worded := errors.AsType[*unknownFunc](err)
-	return worded
+	return strings.Join(strings.Fields(printable(text)), " ")
 }
 
 // exitCode is the table error ↔ exit code.
