@@ -97,8 +97,8 @@ func TestWireShapes(t *testing.T) {
 		synctest.Wait()
 		get("result-open", "/v1/tasks/t1/result")
 		post("start-queued", "/v1/tasks", `{"func":"chat","input":{"text":"two"},"task_id":"t1","input_id":"i2"}`)
+		synctest.Wait() // the first turn ends cancelled, for the second input
 		post("start-known", "/v1/tasks", start)
-		synctest.Wait() // the first turn was cancelled by the second input
 		get("task-running", "/v1/tasks/t1")
 		get("turn-ended", "/v1/tasks/t1/turns/1")
 		get("workers", "/v1/workers")

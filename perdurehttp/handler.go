@@ -122,9 +122,6 @@ func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler {
-		panic(cause) // asks the server to cut the connection
-	}
 	h.log.Error("request panicked", "method", r.Method, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 	h.write(w, http.StatusInternalServerError, problemOf(fmt.Errorf("panic"), ""))
 }
