@@ -18,7 +18,9 @@ type benchNote struct {
 // BenchmarkCycle is a whole cycle on memory: what the engine itself costs.
 func BenchmarkCycle(b *testing.B) {
 	f := perdure.NewFunc[benchNote, benchNote]("trivial", &perdure.FuncOptions[benchNote]{Retention: perdure.KeepForever})
-	echo := func(_ context.Context, turn *perdure.Turn[benchNote, benchNote]) (benchNote, error) { return turn.Input(), nil }
+	echo := func(_ context.Context, turn *perdure.Turn[benchNote, benchNote]) (benchNote, error) {
+		return turn.Input(), nil
+	}
 	eng, err := perdure.New(memstore.New(), &perdure.Options{Funcs: []perdure.Binding{f.Bind(echo)}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)

@@ -114,8 +114,11 @@ func (r *StartRequest) validateLabels(l Limits) error {
 }
 
 func validText(field, s string, limit int) error {
-	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-		return invalid("%s is not UTF-8 text", field)
+	if !utf8.ValidString(s) {
+		return invalid("%s is not UTF-8", field)
+	}
+	if strings.ContainsRune(s, 0) {
+		return invalid("%s contains the character U+0000", field)
 	}
 	if n := utf8.RuneCountInString(s); n > limit {
 		return fmt.Errorf("%s of %d characters: %w: the limit is %d", field, n, ErrTooLarge, limit)

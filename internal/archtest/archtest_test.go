@@ -39,7 +39,8 @@ var allowed = map[string][]string{
 	"perdurehttp":         {".", "store"},
 	"perduretest":         {".", "store", "store/memstore"},
 	"internal/clienttest": {".", "store", "store/memstore", "store/sqlitestore"},
-	"internal/sim":        {".", "store", "store/memstore", "store/storetest"},
+	"internal/sim":        {".", "store", "store/memstore", "store/sqlitestore", "store/storetest"},
+	"internal/crashtest":  {".", "perdurehttp", "store", "store/sqlitestore"},
 	"internal/bench":      {".", "store/sqlitestore"},
 	"internal/archtest":   {},
 }

@@ -110,8 +110,11 @@ func (e *Engine) Await(ctx context.Context, q store.TurnQuery, a *Attempt) (*sto
 	}
 }
 
+// poll relies on the store's hints only while somebody listens to them.
 func (e *Engine) poll() time.Duration {
-	if e.hints {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.hints && e.state == active {
 		return waitPollHinted
 	}
 	return waitPoll

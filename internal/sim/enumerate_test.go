@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/storetest"
 )
 
@@ -110,30 +111,37 @@ var breaks = []struct {
 	{"down for two minutes", storetest.Hang, 2 * time.Minute},
 }
 
-func TestEveryWriteOfEveryScenarioMayBreak(t *testing.T) {
+func TestEveryWriteOfEveryScenarioMayBreakOnMemory(t *testing.T) { enumerate(t, OnMemory) }
+
+func TestEveryWriteOfEveryScenarioMayBreakOnSQLite(t *testing.T) { enumerate(t, OnSQLite) }
+
+// mostCalls bounds how many calls of one operation are broken, one after the other, in one scenario.
+const mostCalls = 8
+
+func enumerate(t *testing.T, open func(*testing.T) store.Store) {
 	deaths, runs := 0, 0
 	for _, s := range scenarios {
-		calls := countWrites(t, s)
+		calls := countWrites(t, open, s)
 		for _, op := range writes {
-			for n := 1; n <= min(calls[op], 8); n++ {
+			for n := 1; n <= min(calls[op], mostCalls); n++ {
 				for _, b := range breaks {
 					runs++
 					name := fmt.Sprintf("%s/%s %d/%s", s.name, op, n, b.name)
-					t.Run(name, func(t *testing.T) { deaths += play(t, s, once(op, n, b.fault, b.down)) })
+					t.Run(name, func(t *testing.T) { deaths += play(t, open, s, once(op, n, b.fault, b.down)) })
 				}
 			}
 		}
 	}
-	t.Logf("proof: %d scenarios, %d runs, %d deaths", len(scenarios), runs, deaths)
+	t.Logf("proof: %s: %d scenarios, %d runs with one broken write, %d deaths, nothing lost", t.Name(), len(scenarios), runs, deaths)
 	if runs < 500 || deaths < runs/4 {
 		t.Errorf("only %d runs with %d deaths: the enumeration does not reach the writes", runs, deaths)
 	}
 }
 
 // countWrites plays a scenario unbroken.
-func countWrites(t *testing.T, s scenario) map[string]int {
+func countWrites(t *testing.T, open func(*testing.T) store.Store, s scenario) map[string]int {
 	calls := map[string]int{}
-	play(t, s, func(_ int, c storetest.Call) storetest.Fault {
+	play(t, open, s, func(_ int, c storetest.Call) storetest.Fault {
 		calls[c.Op]++
 		return storetest.None
 	})
@@ -165,10 +173,10 @@ func once(op string, n int, fault storetest.Fault, down time.Duration) func(int,
 
 // play runs a scenario in a world of one process and checks what was told. It returns how many processes
 // died or were stopped.
-func play(t *testing.T, s scenario, decide func(int, storetest.Call) storetest.Fault) (deaths int) {
+func play(t *testing.T, open func(*testing.T) store.Store, s scenario, decide func(int, storetest.Call) storetest.Fault) (deaths int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := New(t, 1, decide)
+		w := New(t, open(t), 1, decide)
 		allowed := s.run(w)
 		w.Wait()
 		for input, want := range allowed {

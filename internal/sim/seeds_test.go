@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/storetest"
 )
 
@@ -18,16 +19,21 @@ var (
 	first = flag.Uint64("seed", 1, "first seed")
 )
 
-func TestSimulation(t *testing.T) {
+func TestSimulationOnMemory(t *testing.T) { simulateSeeds(t, OnMemory, *seeds, 3) }
+
+// On SQLite there is one engine at a time; each seed makes a file, so there are fewer.
+func TestSimulationOnSQLite(t *testing.T) { simulateSeeds(t, OnSQLite, *seeds/10, 1) }
+
+func simulateSeeds(t *testing.T, open func(*testing.T) store.Store, seeds, processes int) {
 	total := tally{}
-	for i := range *seeds {
+	for i := range seeds {
 		seed := *first + uint64(i)
-		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { total.add(simulate(t, seed)) }) {
-			t.Fatalf("seed %d failed: go test ./internal/sim -run Simulation -seeds 1 -seed %d", seed, seed)
+		if !t.Run(fmt.Sprint(seed), func(t *testing.T) { total.add(simulate(t, open, seed, processes)) }) {
+			t.Fatalf("seed %d failed: go test ./internal/sim -run %s -seeds 10 -seed %d", seed, t.Name(), seed)
 		}
 	}
-	t.Logf("proof: %d seeds, %d inputs accepted, %d handler entries, %d deaths, %d broken calls; outcomes %v",
-		*seeds, total.inputs, total.entries, total.deaths, total.faults, total.outcomes)
+	t.Logf("proof: %s: %d seeds, %d inputs accepted, %d handler entries, %d deaths, %d broken calls, nothing lost; outcomes %v",
+		t.Name(), seeds, total.inputs, total.entries, total.deaths, total.faults, total.outcomes)
 	if total.outcomes[perdure.Completed] < total.inputs/4 {
 		t.Errorf("only %d of %d inputs completed: the simulation proves little", total.outcomes[perdure.Completed], total.inputs)
 	}
@@ -78,13 +84,13 @@ func (c *chaos) decide(slot int, call storetest.Call) storetest.Fault {
 	return []storetest.Fault{storetest.FailBefore, storetest.FailAfter, storetest.Delay, storetest.KillBefore, storetest.KillAfter}[c.rand.IntN(5)]
 }
 
-// simulate plays one seed: some callers on three processes, whose store breaks.
-func simulate(t *testing.T, seed uint64) (got tally) {
+// simulate plays one seed: some callers on up to as many processes, whose store breaks.
+func simulate(t *testing.T, open func(*testing.T) store.Store, seed uint64, processes int) (got tally) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		c := &chaos{rand: rand.New(rand.NewPCG(seed, 1)), rate: 0.02 + 0.1*r.Float64(), cut: map[int]time.Time{}}
-		w := New(t, 1+r.IntN(3), c.decide)
+		w := New(t, open(t), 1+r.IntN(processes), c.decide)
 		for range 10 + r.IntN(20) {
 			step(w, c, r)
 			w.Advance(time.Duration(r.IntN(2000)) * time.Millisecond)

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
+	"github.com/perdure/perdure/store/sqlitestore"
 	"github.com/perdure/perdure/store/storetest"
 )
 
@@ -54,10 +56,10 @@ type process struct {
 	ready  chan struct{}
 }
 
-// New returns a world with the given number of process slots, each of which is started again when its
-// process dies. decide may be nil; it breaks calls to the store, given the slot.
-func New(t *testing.T, slots int, decide func(slot int, c storetest.Call) storetest.Fault) *World {
-	w := &World{t: t, store: memstore.New(), decide: decide, journal: newJournal(t), running: make([]*process, slots)}
+// New returns a world on a store, with the given number of process slots, each of which is started again
+// when its process dies. decide breaks calls to the store, given the slot.
+func New(t *testing.T, st store.Store, slots int, decide func(slot int, c storetest.Call) storetest.Fault) *World {
+	w := &World{t: t, store: st, decide: decide, journal: newJournal(t), running: make([]*process, slots)}
 	w.ctx, w.end = context.WithCancel(context.WithoutCancel(t.Context()))
 	for slot := range slots {
 		w.start(slot)
@@ -67,11 +69,11 @@ func New(t *testing.T, slots int, decide func(slot int, c storetest.Call) storet
 
 func (w *World) start(slot int) {
 	p := &process{faulty: storetest.NewFaulty(w.store, func(c storetest.Call) storetest.Fault {
+		if c.Op == "Lock" || c.Op == "Listen" {
+			return storetest.None // an OS lock has no network to fail on
+		}
 		w.deciding.Lock()
 		defer w.deciding.Unlock()
-		if w.decide == nil {
-			return storetest.None
-		}
 		return w.decide(slot, c)
 	})}
 	p.faulty.Delay = lease + lease/2
@@ -88,6 +90,18 @@ func (w *World) start(slot int) {
 	w.running[slot] = p
 	w.mu.Unlock()
 	w.procs.Go(func() { w.live(ctx, slot, p) })
+}
+
+// OnMemory and OnSQLite open the stores of a world.
+func OnMemory(*testing.T) store.Store { return memstore.New() }
+
+// OnSQLite opens a file of its own. It lives in the bubble in which it is opened.
+func OnSQLite(t *testing.T) store.Store {
+	st, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "tasks.db"), &sqlitestore.Options{UnsafeNoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
 }
 
 // live runs a process, and starts the next in its slot when it has died or was stopped.
@@ -137,6 +151,9 @@ func (w *World) Wait() {
 	w.journal.check(w.store)
 	w.end()
 	w.procs.Wait()
+	if err := w.store.Close(); err != nil {
+		w.t.Error(err)
+	}
 }
 
 // tryAgain reports whether a caller should make its call again, with the same IDs.

@@ -189,19 +189,38 @@ func (f *Faulty) wait(ctx context.Context, until <-chan time.Time) error {
 
 type exclusiveFaulty struct{ f *Faulty }
 
-// Lock implements store.Exclusive.
+// Lock implements store.Exclusive. A lock that was taken with an answer that is lost is given back, as that
+// of a dead process is.
 func (e exclusiveFaulty) Lock() (func(), error) {
 	f := e.f
-	inner := f.inner.(store.Exclusive)
-	unlock, err := pass(context.Background(), f, "Lock", nil, inner.Lock)
-	if err != nil {
-		return nil, err
+	var taken func()
+	_, err := pass(context.Background(), f, "Lock", nil, func() (struct{}, error) {
+		unlock, err := f.inner.(store.Exclusive).Lock()
+		if err == nil {
+			taken = sync.OnceFunc(unlock)
+		}
+		return struct{}{}, err
+	})
+	if err == nil && f.keep(taken) {
+		return taken, nil
 	}
-	once := sync.OnceFunc(unlock)
+	if taken != nil {
+		taken()
+	}
+	if err == nil {
+		err = store.ErrClosed
+	}
+	return nil, err
+}
+
+// keep remembers what gives the lock back, unless the process has died meanwhile.
+func (f *Faulty) keep(unlock func()) bool {
 	f.mu.Lock()
-	f.unlock = once
-	f.mu.Unlock()
-	return once, nil
+	defer f.mu.Unlock()
+	if !f.killed {
+		f.unlock = unlock
+	}
+	return !f.killed
 }
 
 type notifierFaulty struct{ f *Faulty }
