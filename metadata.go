@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/perdure/perdure/internal/engine"
 )
@@ -106,6 +107,8 @@ func validKey(key string) error {
 	switch {
 	case key == "" || len(key) > maxKey:
 		return invalid("metadata key of %d bytes: it must have 1 to %d", len(key), maxKey)
+	case !utf8.ValidString(key) || strings.ContainsRune(key, 0):
+		return invalid("metadata key %q is not UTF-8 text", key)
 	case strings.HasPrefix(key, reservedPrefix):
 		return invalid("metadata key %q: keys that begin with %q are the framework's", key, reservedPrefix)
 	}

@@ -189,6 +189,9 @@ type Offered struct {
 	Turn        int64
 	InputID     string
 	TurnStatus  Status // of the turn
+	Epoch       int64  // of the task, then
+	Version     int64  // of the task, then
+	Behind      int    // inputs behind its current turn
 	Due         bool   // a worker can claim the task now
 	Steered     bool   // the running turn got the cause steered
 	Replaced    []int64
@@ -227,6 +230,7 @@ type Claimed struct {
 	NextDue time.Time // when the next task of these funcs falls due; zero if unknown or none
 	Now     time.Time // the store's clock
 	Parked  int       // tasks that this call put into quarantine
+	Ended   int       // turns that this call ended, because they are past their deadline
 	Put     int       // tasks of dead workers that this call put back
 }
 
@@ -280,6 +284,7 @@ type MailKind string
 // Kinds of mail.
 const (
 	MailSteered    MailKind = "steered"
+	MailQueue      MailKind = "queue" // what waits behind the turn has changed, and nothing else
 	MailCancel     MailKind = "cancel"
 	MailTerminated MailKind = "terminated"
 	MailDeleted    MailKind = "deleted"
@@ -387,6 +392,9 @@ type SignalRequest struct {
 type Signalled struct {
 	Incarnation int64
 	Status      Status // of the task, afterwards
+	Epoch       int64  // of the task, then
+	Version     int64  // of the task, afterwards
+	Behind      int    // inputs behind its current turn
 	Changed     bool
 	Marked      bool    // the running turn has been asked to cancel
 	Ended       []int64 // turns that ended

@@ -37,12 +37,16 @@ type Attempt struct {
 	declined bool          // the handler is not to be entered: the lease goes back
 	ended    *store.Turn   // the outcome, if the attempt's end is the turn's; set before done is closed
 
+	early []func(*Attempt) // what was heard before the lease arrived; told before the handler is entered
+
 	mu        sync.Mutex
 	causes    Causes
-	pending   int  // inputs behind the turn
-	settling  bool // somebody has begun to write the end
-	returned  bool // the handler has returned
-	keptSlot  bool // the slot was taken over from the turn before, past others that wait
+	pending   int   // inputs behind the turn
+	version   int64 // of the task when there were as many
+	settling  bool  // somebody has begun to write the end
+	returned  bool  // the handler has returned
+	over      bool  // it may no longer write, and its end was noted
+	keptSlot  bool  // the slot was taken over from the turn before, past others that wait
 	deadline  *time.Timer
 	auto      *time.Timer
 	probation *time.Timer
@@ -56,6 +60,7 @@ func (e *Engine) enter(w *worker, entry *store.Entry, request int64) *Attempt {
 	defer e.mu.Unlock()
 	e.reserved--
 	e.goroutines++
+	e.takeNews(a)
 	e.answered(request)
 	if e.state == stopped {
 		e.goroutines--
@@ -69,6 +74,9 @@ func (e *Engine) enter(w *worker, entry *store.Entry, request int64) *Attempt {
 	if before == nil && !a.declined {
 		e.live[a.task.ID] = a
 	}
+	if a.task.Suspect && !a.declined {
+		e.probing = a
+	}
 	go e.runAll(a, before)
 	return a
 }
@@ -81,6 +89,11 @@ func (e *Engine) runAll(a, before *Attempt) {
 	for a != nil {
 		a = a.run()
 	}
+	e.done()
+}
+
+// done notes that a goroutine that runs handlers, or writes their end, is at its own.
+func (e *Engine) done() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.goroutines--
@@ -101,7 +114,7 @@ func (e *Engine) succeed(before, a *Attempt) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.live[a.task.ID] != nil {
+	if e.live[a.task.ID] != nil || e.state != active {
 		return false
 	}
 	e.live[a.task.ID] = a
@@ -110,11 +123,10 @@ func (e *Engine) succeed(before, a *Attempt) bool {
 
 // decline gives back a lease without entering the handler.
 func (a *Attempt) decline() {
-	close(a.gone)
-	a.mu.Lock()
-	a.returned, a.settling = true, true
-	a.mu.Unlock()
-	a.settle(&store.SettleRequest{Kind: store.SettleRelease})
+	a.handlerReturned()
+	if a.beginSettling() {
+		a.settle(&store.SettleRequest{Kind: store.SettleRelease})
+	}
 	a.leave()
 	a.end(nil)
 }
@@ -123,7 +135,8 @@ func (e *Engine) newAttempt(w *worker, entry *store.Entry) *Attempt {
 	a := &Attempt{
 		e: e, fn: e.funcs[entry.Task.Func], worker: w, lease: entry.Lease, task: entry.Task,
 		input: entry.Input, previous: entry.Previous,
-		saving: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}), pending: entry.Task.Queued,
+		saving: make(chan struct{}, 1), gone: make(chan struct{}), done: make(chan struct{}),
+		pending: entry.Task.Queued, version: entry.Task.Version,
 	}
 	a.ctx, a.end = context.WithCancelCause(w.ctx)
 	a.interruptible, a.fire = context.WithCancelCause(a.ctx)
@@ -133,7 +146,10 @@ func (e *Engine) newAttempt(w *worker, entry *store.Entry) *Attempt {
 // run enters the handler, writes how it ended, and returns the attempt of the next turn if that keeps
 // this one's slot.
 func (a *Attempt) run() *Attempt {
-	if a.declined {
+	for _, tell := range a.early {
+		tell(a)
+	}
+	if a.declined || a.ctx.Err() != nil {
 		a.decline()
 		return nil
 	}
@@ -141,6 +157,11 @@ func (a *Attempt) run() *Attempt {
 	if exit == nil {
 		exit = a.call()
 	}
+	return a.conclude(exit)
+}
+
+// conclude is the part of run after the handler.
+func (a *Attempt) conclude(exit *Exit) *Attempt {
 	a.handlerReturned()
 	next := a.finish(exit)
 	a.end(nil)
@@ -160,7 +181,7 @@ func (a *Attempt) prepare() *Exit {
 	})
 	a.watchDeadline()
 	if t.Suspect {
-		a.e.probe(a)
+		a.startProbation()
 	}
 	a.e.stats.entered.Add(1)
 	return nil
@@ -179,7 +200,8 @@ func (a *Attempt) unseal() (err error) {
 	return err
 }
 
-// call runs the handler; a panic and runtime.Goexit become exits.
+// call runs the handler; a panic becomes an exit. Nothing stops runtime.Goexit: what is left to do goes on
+// in another goroutine.
 func (a *Attempt) call() (exit *Exit) {
 	exited := false
 	defer func() {
@@ -188,7 +210,9 @@ func (a *Attempt) call() (exit *Exit) {
 		}
 		if p := recover(); p != nil {
 			exit = panicked(p, debug.Stack())
+			return
 		}
+		go func() { a.e.runAll(a.conclude(nil), nil) }()
 	}()
 	x := a.fn.Run(a.ctx, a)
 	exited = true
@@ -234,9 +258,10 @@ func (a *Attempt) lost(cause error) {
 	a.detach()
 	a.end(cause)
 	a.mu.Lock()
-	returned := a.returned
+	first := !a.returned && !a.over
+	a.over = true
 	a.mu.Unlock()
-	if !returned {
+	if first {
 		a.resolve(nil)
 		time.AfterFunc(leakAfter, a.reportLeak)
 	}
@@ -260,12 +285,19 @@ func (a *Attempt) leave() {
 	if e.running[a.lease.Incarnation] == a {
 		delete(e.running, a.lease.Incarnation)
 		e.free(a.task.Func)
-	} else if e.stuck[a.task.ID]--; e.stuck[a.task.ID] <= 0 {
-		delete(e.stuck, a.task.ID)
-		wake(e.due)
+	} else {
+		e.unstick(a.task.ID)
 	}
 	e.mu.Unlock()
 	a.resolve(a.ended)
+}
+
+// unstick clears a task for entry. e.mu is held.
+func (e *Engine) unstick(task string) {
+	if e.stuck[task]--; e.stuck[task] <= 0 {
+		delete(e.stuck, task)
+		wake(e.due)
+	}
 }
 
 // resolve tells those who wait for the turn that the attempt is over.

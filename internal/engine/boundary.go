@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -86,12 +87,12 @@ func decide(exit *Exit, s situation) *store.SettleRequest {
 	}
 	switch exit.Kind {
 	case ExitPark:
-		return &store.SettleRequest{Kind: store.SettlePark, Reason: exit.Reason}
+		return &store.SettleRequest{Kind: store.SettlePark, Reason: plainText(exit.Reason)}
 	case ExitRelease:
 		return &store.SettleRequest{Kind: store.SettleRelease, Count: !s.causes.Shutdown}
 	case ExitSuspend:
 		return &store.SettleRequest{Kind: store.SettleEnd, Outcome: store.Suspended, Then: store.Suspended,
-			Output: exit.Output, Reason: exit.Reason}
+			Output: exit.Output, Reason: plainText(exit.Reason)}
 	case ExitFinish:
 		return finished(exit, store.Completed)
 	case ExitFail:
@@ -170,7 +171,12 @@ func failed(exit *Exit, s situation, typ string) *store.SettleRequest {
 }
 
 func taskError(exit *Exit, s situation, typ string) *store.TaskError {
-	return &store.TaskError{Type: typ, Message: exit.Err.Error(), Attempts: s.attempt, Stack: exit.stack}
+	return &store.TaskError{Type: typ, Message: plainText(exit.Err.Error()), Attempts: s.attempt, Stack: plainText(exit.stack)}
+}
+
+// plainText makes a handler's text one that every store keeps as it is: UTF-8 without NUL (Y3).
+func plainText(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // errorType names an error by the type that its author gave it.
@@ -287,7 +293,7 @@ func (a *Attempt) keepSlot(req *store.SettleRequest) {
 	defer e.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	passed := a.keptSlot && e.waiting[a.task.Func]
+	passed := a.keptSlot && e.wanted(a.task.Func)
 	if req.Kind != store.SettleEnd || !a.returned || e.state != active || passed {
 		return
 	}
@@ -301,6 +307,12 @@ func (e *Engine) settleFailed(req *store.SettleRequest) {
 	e.answered(req.Request)
 	e.mu.Unlock()
 	wake(e.audit)
+}
+
+// wanted reports whether others may be waiting for the slot of a turn of fn. e.mu is held.
+func (e *Engine) wanted(fn string) bool {
+	full := e.cfg.MaxRunning-len(e.running)-e.reserved <= 0
+	return e.waiting[fn] || full && len(e.waiting) > 0
 }
 
 // settled tells of what was written and moves on to the promoted turn.
@@ -323,12 +335,13 @@ func (a *Attempt) settled(req *store.SettleRequest, s *store.Settled) *Attempt {
 func (e *Engine) hand(a *Attempt, req *store.SettleRequest, s *store.Settled) *Attempt {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.answered(req.Request)
+	defer e.answered(req.Request)
 	if s.Entry == nil {
 		return nil
 	}
 	next := e.newAttempt(a.worker, s.Entry)
-	next.keptSlot = e.waiting[a.task.Func]
+	e.takeNews(next)
+	next.keptSlot = e.wanted(a.task.Func)
 	next.declined = e.state != active || e.worker != a.worker
 	e.running[a.lease.Incarnation] = next
 	if !next.declined {
@@ -337,12 +350,22 @@ func (e *Engine) hand(a *Attempt, req *store.SettleRequest, s *store.Settled) *A
 	return next
 }
 
-// expire ends a turn that has ignored its deadline for the grace (C5).
+// expire ends a turn that has ignored its deadline for the grace (C5). Until that is written the task is
+// not claimed here again.
 func (a *Attempt) expire() {
-	if !a.beginSettling() {
+	e := a.e
+	e.mu.Lock()
+	if e.state == stopped || a.ctx.Err() != nil || !a.beginSettling() {
+		e.mu.Unlock()
 		return
 	}
-	a.detach()
-	a.settle(halted(store.Terminated, "deadline", situation{settings: a.task.Settings}))
+	e.goroutines++
+	e.stuck[a.task.ID]++
+	e.mu.Unlock()
 	a.lost(ErrTerminated)
+	a.settle(halted(store.Terminated, "deadline", situation{settings: a.task.Settings}))
+	e.mu.Lock()
+	e.unstick(a.task.ID)
+	e.mu.Unlock()
+	e.done()
 }

@@ -10,6 +10,8 @@ import (
 // repeats a write whose result is unknown until ctx ends. Errors: store.ErrLeaseLost, ErrTerminated;
 // ctx's own, after which the write may still have happened and a later checkpoint covers it.
 func (a *Attempt) Checkpoint(ctx context.Context) error {
+	ctx, stop := a.whileHeld(ctx)
+	defer stop()
 	select {
 	case a.saving <- struct{}{}:
 	case <-ctx.Done():
@@ -38,6 +40,19 @@ func (a *Attempt) Checkpoint(ctx context.Context) error {
 		a.e.cleared(a)
 	}
 	return nil
+}
+
+// whileHeld returns ctx, ended also when the attempt may no longer write (O4).
+func (a *Attempt) whileHeld(ctx context.Context) (context.Context, func()) {
+	if ctx == a.ctx || ctx == a.interruptible {
+		return ctx, func() {}
+	}
+	joined, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(a.ctx, func() { cancel(context.Cause(a.ctx)) })
+	return joined, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 // lostBy ends the attempt if err says that its lease is gone, and returns the cause of that end.

@@ -78,6 +78,9 @@ func (e *Engine) claim(w *worker, req *store.ClaimRequest) (*store.Claimed, erro
 		e.log.Error("tasks parked: their handler's process died at every entry", "count", c.Parked)
 		e.hub.wakeAll()
 	}
+	if c.Ended > 0 {
+		e.hub.wakeAll()
+	}
 	for _, entry := range c.Entries {
 		e.take(entry.Task.Func)
 		e.enter(w, entry, 0)
@@ -147,12 +150,11 @@ func (e *Engine) claimFailed(req *store.ClaimRequest) {
 	wake(e.audit)
 }
 
-// probe notes a suspect that is being entered: until it has proved itself or ended, no other is (R4).
-func (e *Engine) probe(a *Attempt) {
-	e.mu.Lock()
-	e.probing = a
-	e.mu.Unlock()
-	a.probation = time.AfterFunc(probation, func() { e.cleared(a) })
+// startProbation lets the next suspect in when this one has lived long enough (R4).
+func (a *Attempt) startProbation() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.probation = time.AfterFunc(probation, func() { a.e.cleared(a) })
 }
 
 // cleared lets the next suspect in, if a is the one that holds it up.

@@ -92,6 +92,7 @@ type Engine struct {
 	probing  *Attempt            // the suspect that was entered last (R4)
 	requests int64
 	inflight map[int64]bool // requests that may be given a lease
+	early    []news         // for turns whose lease is on its way here
 	swept    bool           // the first claim pass is done
 	healthy  bool           // the last heartbeat was taken
 
@@ -196,6 +197,9 @@ func (e *Engine) serve(ctx context.Context) error {
 	if left == nil {
 		within(e.quiet, lastWrites)
 	}
+	for _, a := range e.attempts() {
+		a.resolve(nil)
+	}
 	e.hub.wakeAll()
 	if cause := context.Cause(serving); errors.Is(cause, store.ErrClosed) {
 		return cause
@@ -272,7 +276,7 @@ func (e *Engine) decode(label string, stored []byte) ([]byte, error) {
 // Labels of payloads for the codec.
 func inputLabel(taskID string) string         { return "input:" + taskID }
 func outputLabel(taskID string) string        { return "output:" + taskID }
-func metadataLabel(taskID, key string) string { return "metadata:" + taskID + ":" + key }
+func metadataLabel(taskID, key string) string { return "metadata:" + taskID + "/" + key } // no ID has a slash
 
 // wake makes a receiver of c run once more.
 func wake(c chan struct{}) {

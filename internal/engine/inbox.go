@@ -38,7 +38,7 @@ func (e *Engine) Offer(ctx context.Context, req *store.OfferRequest) (*store.Off
 		e.refund(req, nil)
 		a = e.find(o.Incarnation, o.Turn)
 	}
-	e.follow(o)
+	e.follow(req, o)
 	return o, a, nil
 }
 
@@ -123,6 +123,7 @@ func (e *Engine) free(fn string) {
 // answered notes that an operation that could give a lease is over. e.mu is held.
 func (e *Engine) answered(request int64) {
 	delete(e.inflight, request)
+	e.dropNews()
 	e.settleDown()
 }
 
@@ -137,14 +138,15 @@ func (e *Engine) offer(ctx context.Context, req *store.OfferRequest) (*store.Off
 }
 
 // follow acts on what an offer did to a turn that runs here, or tells the claim loop of one that could.
-func (e *Engine) follow(o *store.Offered) {
-	switch o.Decision {
-	case store.Known, store.Attached:
+// An input that is known because an earlier try of the same call was applied is news too (O6).
+func (e *Engine) follow(req *store.OfferRequest, o *store.Offered) {
+	if o.Decision == store.Attached || o.Decision == store.Known && !req.Repeat {
 		return
 	}
-	if a := e.find(o.Incarnation, 0); a != nil && o.Decision == store.Queued {
-		a.queued(o.Steered)
-	}
+	e.tell(o.Incarnation, o.Epoch, func(a *Attempt) {
+		a.behind(o.Behind, o.Version)
+		a.interrupt(Causes{Steered: o.Steered})
+	})
 	if o.Due {
 		wake(e.due)
 	}

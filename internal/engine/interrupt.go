@@ -68,12 +68,13 @@ func (a *Attempt) Causes() Causes {
 	return a.causes
 }
 
-// queued notes another input behind the turn.
-func (a *Attempt) queued(steered bool) {
+// behind notes how many inputs wait behind the turn, as of a version of its task.
+func (a *Attempt) behind(n int, version int64) {
 	a.mu.Lock()
-	a.pending++
-	a.mu.Unlock()
-	a.interrupt(Causes{Steered: steered})
+	defer a.mu.Unlock()
+	if version > a.version {
+		a.pending, a.version = n, version
+	}
 }
 
 // watchDeadline arms the turn's deadline: first the interrupt, and after the grace the end (C5). A turn
@@ -92,6 +93,9 @@ func (a *Attempt) pastDeadline() {
 	a.interrupt(Causes{Deadline: true})
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.returned {
+		return
+	}
 	a.deadline = time.AfterFunc(a.task.Settings.TimeoutGrace, a.expire)
 }
 

@@ -185,25 +185,39 @@ func (e *Engine) readMail(ctx context.Context, worker string) {
 		return // the next poll tries again; a store that stays away shows in the heartbeat
 	}
 	for _, m := range mail {
-		e.deliver(m)
+		e.deliver(ctx, m)
 		e.hub.sawMail(m.Seq)
 	}
 }
 
 // deliver brings one piece of mail to the turn it is for.
-func (e *Engine) deliver(m store.Mail) {
+func (e *Engine) deliver(ctx context.Context, m store.Mail) {
 	e.hub.wake(m.Incarnation)
-	a := e.find(m.Incarnation, 0)
-	if a == nil || a.lease.Epoch != m.Epoch {
-		return
-	}
-	switch m.Kind {
-	case store.MailSteered:
-		a.queued(true)
-	case store.MailCancel:
-		a.interrupt(Causes{Cancel: true, CancelReason: m.Reason})
-	case store.MailTerminated, store.MailDeleted:
-		a.lost(ErrTerminated)
+	e.tell(m.Incarnation, m.Epoch, func(a *Attempt) {
+		switch m.Kind {
+		case store.MailTerminated, store.MailDeleted:
+			a.lost(ErrTerminated)
+			return
+		case store.MailSteered:
+			a.interrupt(Causes{Steered: true})
+		case store.MailCancel:
+			a.interrupt(Causes{Cancel: true, CancelReason: m.Reason})
+		}
+		e.recount(ctx, a)
+	})
+}
+
+// recount reads how many inputs wait behind a turn, after somebody elsewhere has changed that (G6).
+func (e *Engine) recount(ctx context.Context, a *Attempt) {
+	err := e.bounded(ctx, func(ctx context.Context) error {
+		t, err := e.store.Get(ctx, a.task.ID)
+		if err == nil && t.Incarnation == a.lease.Incarnation && t.Epoch == a.lease.Epoch {
+			a.behind(t.Queued, t.Version)
+		}
+		return err
+	})
+	if err != nil {
+		a.Logger().Debug("inputs behind the turn not counted", "error", err)
 	}
 }
 

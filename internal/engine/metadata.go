@@ -155,11 +155,24 @@ func (a *Attempt) autoCheckpoint() {
 	if a.returned {
 		return
 	}
+	if a.auto != nil {
+		a.auto.Stop()
+	}
 	a.auto = time.AfterFunc(a.fn.AutoCheckpoint, func() {
+		if a.meta.clean() {
+			return
+		}
 		if err := a.Checkpoint(a.ctx); err != nil && a.ctx.Err() == nil {
 			a.Logger().Warn("automatic checkpoint failed", "error", err)
 		}
 	})
+}
+
+// clean reports whether everything is written.
+func (m *Metadata) clean() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.dirty) == 0
 }
 
 // MarshalValue encodes a metadata value.

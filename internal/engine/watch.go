@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func (e *Engine) Signal(ctx context.Context, req *store.SignalRequest) (*store.S
 	if err != nil {
 		return nil, fmt.Errorf("%s task %s: %w", req.Kind, req.TaskID, err)
 	}
-	e.brought(s.Incarnation, req, s)
+	e.brought(req, s)
 	e.hub.wake(s.Incarnation)
 	if s.Due {
 		wake(e.due)
@@ -84,24 +85,16 @@ func (e *Engine) Signal(ctx context.Context, req *store.SignalRequest) (*store.S
 	return s, nil
 }
 
-func (e *Engine) brought(incarnation int64, req *store.SignalRequest, s *store.Signalled) {
-	a := e.find(incarnation, 0)
-	switch {
-	case a == nil:
-	case s.Marked:
-		a.interrupt(Causes{Cancel: true, CancelReason: req.Reason})
-	case req.Kind == store.Terminate:
-		a.lost(ErrTerminated)
-	default:
-		a.unqueued(len(s.Ended))
-	}
-}
-
-// unqueued notes inputs that were withdrawn from behind the turn.
-func (a *Attempt) unqueued(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.pending = max(0, a.pending-n)
+func (e *Engine) brought(req *store.SignalRequest, s *store.Signalled) {
+	e.tell(s.Incarnation, s.Epoch, func(a *Attempt) {
+		a.behind(s.Behind, s.Version)
+		if s.Marked {
+			a.interrupt(Causes{Cancel: true, CancelReason: req.Reason})
+		}
+		if req.Kind == store.Terminate {
+			a.lost(ErrTerminated)
+		}
+	})
 }
 
 // Delete removes a task and ends its turn if that runs here.
@@ -113,6 +106,7 @@ func (e *Engine) Delete(ctx context.Context, req *store.DeleteRequest) error {
 			if t, err = e.store.Get(ctx, req.TaskID); err != nil {
 				return err
 			}
+			req.Incarnation = cmp.Or(req.Incarnation, t.Incarnation)
 		}
 		return e.store.Delete(ctx, req)
 	})
@@ -122,10 +116,8 @@ func (e *Engine) Delete(ctx context.Context, req *store.DeleteRequest) error {
 	if err != nil {
 		return fmt.Errorf("delete task %s: %w", req.TaskID, err)
 	}
-	if req.Incarnation == 0 || req.Incarnation == t.Incarnation {
-		if a := e.find(t.Incarnation, 0); a != nil {
-			a.lost(ErrTerminated)
-		}
+	if req.Incarnation == t.Incarnation {
+		e.tell(t.Incarnation, anyEpoch, func(a *Attempt) { a.lost(ErrTerminated) })
 		e.hub.wake(t.Incarnation)
 	}
 	return nil

@@ -178,10 +178,12 @@ func pick(all []*store.Task, req *store.ClaimRequest) []*store.Task {
 	return picked
 }
 
-// take leases one due task; a turn that was already entered once past its deadline ends instead (C5).
+// take leases one due task. A turn that is past its deadline ends instead when it was entered once since,
+// or was waiting for a retry (C5).
 func take(rows Rows, t *store.Task, now time.Time, req *store.ClaimRequest, c *store.Claimed) error {
-	if t.Turn.Overdue {
+	if t.Turn.Overdue || retrying(t) && late(t, now) {
 		c.More = true
+		c.Ended++
 		return endLate(rows, t, now)
 	}
 	enter(t, now, req.Worker, req.Request)

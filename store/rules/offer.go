@@ -109,6 +109,7 @@ func recognise(rows Rows, t *store.Task, known *store.Turn, req *store.OfferRequ
 		return nil, err
 	}
 	o := offered(store.Known, t, known)
+	o.Steered = req.Repeat && o.TurnStatus == store.TurnQueued && nudges(known)
 	ours := req.Repeat && t.Status == store.InProgress && t.Worker == req.Worker && t.Request == req.Request
 	if req.Lease && ours && t.Turn.Number == known.Number {
 		var err error
@@ -190,10 +191,12 @@ func queue(rows Rows, now time.Time, t *store.Task, req *store.OfferRequest) (*s
 	if err := update(rows, t, now); err != nil {
 		return nil, err
 	}
+	news := store.MailQueue
 	if steered {
-		if err := mail(rows, t, req.Worker, store.MailSteered, ""); err != nil {
-			return nil, err
-		}
+		news = store.MailSteered
+	}
+	if err := mail(rows, t, req.Worker, news, ""); err != nil {
+		return nil, err
 	}
 	o := offered(store.Queued, t, turn)
 	o.Steered, o.Replaced = steered, replaced
@@ -220,7 +223,8 @@ func accept(t *store.Task, now time.Time, req *store.OfferRequest) *store.Turn {
 func offered(d store.Decision, t *store.Task, turn *store.Turn) *store.Offered {
 	return &store.Offered{
 		Decision: d, TaskID: t.ID, Incarnation: t.Incarnation, Func: t.Func, Status: t.Status,
-		Turn: turn.Number, InputID: turn.InputID, TurnStatus: TurnStatus(t, turn), Due: !t.DueAt.IsZero(),
+		Turn: turn.Number, InputID: turn.InputID, TurnStatus: TurnStatus(t, turn),
+		Epoch: t.Epoch, Version: t.Version, Behind: t.Queued, Due: !t.DueAt.IsZero(),
 	}
 }
 

@@ -13,7 +13,7 @@ func Signal(rows Rows, now time.Time, req *store.SignalRequest) (*store.Signalle
 	if err != nil {
 		return nil, err
 	}
-	s := &store.Signalled{Incarnation: t.Incarnation}
+	s := &store.Signalled{Incarnation: t.Incarnation, Epoch: t.Epoch}
 	switch req.Kind {
 	case store.Resume:
 		err = unpark(t, now, s)
@@ -25,11 +25,13 @@ func Signal(rows Rows, now time.Time, req *store.SignalRequest) (*store.Signalle
 	if err != nil {
 		return nil, err
 	}
-	s.Status, s.Due = t.Status, !t.DueAt.IsZero()
-	if !s.Changed {
-		return s, nil
+	if s.Changed {
+		if err := update(rows, t, now); err != nil {
+			return nil, err
+		}
 	}
-	return s, update(rows, t, now)
+	s.Status, s.Version, s.Behind, s.Due = t.Status, t.Version, t.Queued, !t.DueAt.IsZero()
+	return s, nil
 }
 
 // find returns a task that is there, of the incarnation asked for.
@@ -107,7 +109,7 @@ func cancel(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s
 	case t.Status.Terminal():
 		return nil
 	case number > t.Turn.Number:
-		return cancelQueued(rows, t, now, number, req.Reason, s)
+		return cancelQueued(rows, t, now, number, req, s)
 	case number != 0 && (number < t.Turn.Number || t.Turn.Ended):
 		return nil
 	case number == 0 && (t.Status == store.Suspended || t.Status == store.Parked):
@@ -125,14 +127,17 @@ func cancel(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s
 	return cancelCurrent(rows, t, now, req, s)
 }
 
-func cancelQueued(rows Rows, t *store.Task, now time.Time, number int64, reason string, s *store.Signalled) error {
+func cancelQueued(rows Rows, t *store.Task, now time.Time, number int64, req *store.SignalRequest, s *store.Signalled) error {
 	turn, err := rows.Turn(t.Incarnation, number)
 	if err != nil || turn == nil || turn.Status.Outcome() {
 		return err
 	}
 	s.Changed = true
 	s.Ended = []int64{number}
-	return endQueued(rows, t, turn, now, store.Cancelled, reason)
+	if err := mail(rows, t, req.Worker, store.MailQueue, ""); err != nil {
+		return err
+	}
+	return endQueued(rows, t, turn, now, store.Cancelled, req.Reason)
 }
 
 func cancelCurrent(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s *store.Signalled) error {

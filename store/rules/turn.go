@@ -85,6 +85,8 @@ func late(t *store.Task, now time.Time) bool {
 	return !t.Turn.Deadline.IsZero() && !now.Before(t.Turn.Deadline)
 }
 
+func retrying(t *store.Task) bool { return t.Wait == store.WaitRetry || t.Wait == store.WaitStrict }
+
 // entry gathers what the worker needs to enter the task's current turn.
 func entry(rows Rows, t *store.Task) (*store.Entry, error) {
 	turn, err := rows.Turn(t.Incarnation, t.Turn.Number)

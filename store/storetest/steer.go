@@ -118,7 +118,7 @@ func g5Enqueue(s *suite) {
 	equal(s, "decision", o.Decision, store.Queued)
 	equal(s, "steered", o.Steered, false)
 	equal(s, "nudging", s.task("t").Nudging, 0)
-	equal(s, "mail", s.mailOf("w1"), "")
+	equal(s, "mail", s.mailOf("w1"), "queue ")
 }
 
 func g5Reject(s *suite) {
