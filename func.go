@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/perdure/perdure/internal/engine"
@@ -79,8 +78,6 @@ const (
 	defaultKeepTurns    = 1000
 )
 
-var funcName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
-
 // NewFunc declares a func. A name that is no identifier (S5), or options that contradict each other, make
 // a Func whose every use returns the same error; [Func.Err] tells it at once.
 func NewFunc[In, Out any](name string, opts *FuncOptions[In]) *Func[In, Out] {
@@ -104,8 +101,8 @@ func (f *Func[In, Out]) Err() error { return f.err }
 
 func (f *Func[In, Out]) validate() error {
 	o := &f.opts
-	if !funcName.MatchString(f.name) {
-		return invalid("the name must match %s", funcName)
+	if !isIdentifier(f.name) {
+		return invalid("the name must match %s", identifier)
 	}
 	for field, d := range map[string]time.Duration{"Timeout": o.Timeout, "TimeoutGrace": o.TimeoutGrace,
 		"Linger": o.Linger, "AutoCheckpoint": o.AutoCheckpoint} {

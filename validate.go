@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -16,8 +15,25 @@ import (
 // reservedPrefix begins the tag and metadata keys that are the framework's (S9).
 const reservedPrefix = "perdure."
 
-// identifier is what task and input IDs match (S5).
-var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+// identifier is what task and input IDs, and names of funcs, match (S5).
+const identifier = `^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`
+
+// isIdentifier reports whether s matches identifier.
+func isIdentifier(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && (c == '.' || c == '_' || c == ':' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
 
 // Limits bound what is stored (S6). Zero values are the defaults. Going over one is ErrTooLarge at the
 // call that does it.
@@ -53,13 +69,11 @@ func (r *StartRequest) defaultIDs() {
 
 // validate refuses, before any write, what cannot be stored; validateLabels does so for the labels.
 func (r *StartRequest) validate(l Limits) error {
-	if !funcName.MatchString(r.Func) {
-		return invalid("func %s: a name matches %s", quote(r.Func), funcName)
+	if !isIdentifier(r.Func) {
+		return invalid("func %s: a name matches %s", quote(r.Func), identifier)
 	}
-	for field, id := range map[string]string{"task_id": r.TaskID, "input_id": r.InputID} {
-		if err := validID(field, id); err != nil {
-			return err
-		}
+	if err := errors.Join(validID("task_id", r.TaskID), validID("input_id", r.InputID)); err != nil {
+		return err
 	}
 	if r.IfExists != "" && r.IfExists != Attach {
 		return invalid("if_exists %s: it can be %q", quote(string(r.IfExists)), Attach)
@@ -74,11 +88,11 @@ func (r *StartRequest) validate(l Limits) error {
 			return err
 		}
 	}
-	return validInput(r.Input, l.Input)
+	return r.validateInput(l.Input)
 }
 
 func validID(field, id string) error {
-	if !identifier.MatchString(id) {
+	if !isIdentifier(id) {
 		return invalid("%s %s: an ID matches %s", field, quote(id), identifier)
 	}
 	return nil
@@ -126,9 +140,14 @@ func validText(field, s string, limit int) error {
 	return nil
 }
 
-func validInput(input json.RawMessage, limit int) error {
+// validateInput looks into the input of an untyped start; that of a typed one has just been made.
+func (r *StartRequest) validateInput(limit int) error {
+	input := r.Input
 	if len(input) > limit {
 		return fmt.Errorf("input of %d bytes: %w: the limit is %d", len(input), ErrTooLarge, limit)
+	}
+	if r.labelled {
+		return nil
 	}
 	if len(bytes.TrimSpace(input)) == 0 {
 		return invalid("input is missing")

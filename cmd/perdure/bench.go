@@ -121,9 +121,11 @@ func (a *app) measure(ctx context.Context, o bench.Options, parts []string) (r b
 func (a *app) printReport(r bench.Report) error {
 	fmt.Fprintf(a.out, "%s/%s, %d processors, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	if len(r.Cycles) > 0 {
-		t := a.newTable("CALLERS", "CYCLES/S", "BARE LOOP/S", "RATIO", "START P50", "P99", "RESULT P50", "P99", "BARE P50", "P99")
+		t := a.newTable("CALLERS", "CYCLES/S", "BARE LOOP/S", "RATIO", "CPU", "BARE CPU",
+			"START P50", "P99", "RESULT P50", "P99", "BARE P50", "P99")
 		for _, c := range r.Cycles {
 			t.add(strconv.Itoa(c.Callers), rate(c.Engine), rate(c.Bare), fmt.Sprintf("%.2f", c.Ratio),
+				fmt.Sprintf("%.0f µs", c.EngineCPU), fmt.Sprintf("%.0f µs", c.BareCPU),
 				ms(c.Start.P50), ms(c.Start.P99), ms(c.Result.P50), ms(c.Result.P99), ms(c.BareCycle.P50), ms(c.BareCycle.P99))
 		}
 		fmt.Fprintln(a.out)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/perdure/perdure"
@@ -17,7 +18,9 @@ type Cycles struct {
 	Callers   int     `json:"callers"`
 	Engine    float64 `json:"engine_per_s"`
 	Bare      float64 `json:"bare_per_s"`
-	Ratio     float64 `json:"ratio"` // median of the rounds' ratios
+	Ratio     float64 `json:"ratio"`         // median of the rounds' ratios
+	EngineCPU float64 `json:"engine_cpu_us"` // processor time of a cycle, microseconds
+	BareCPU   float64 `json:"bare_cpu_us"`
 	Start     Latency `json:"start"` // until the input is durable
 	Result    Latency `json:"result"`
 	BareCycle Latency `json:"bare_cycle"`
@@ -72,6 +75,7 @@ func (c *Cycles) engineRound(ctx context.Context, o Options) (float64, error) {
 	}
 	client := b.eng.Client()
 	var starts times
+	cpu := cpuTime()
 	rate, results, err := loop(ctx, c.Callers, o.Duration, func(ctx context.Context, _ int) error {
 		began := time.Now()
 		h, err := trivial.Start(ctx, client, payload, nil)
@@ -86,6 +90,7 @@ func (c *Cycles) engineRound(ctx context.Context, o Options) (float64, error) {
 		return 0, err
 	}
 	c.Start, c.Result = latency(starts.all), results
+	c.EngineCPU = perCycle(cpuTime()-cpu, len(starts.all))
 	return rate, b.close()
 }
 
@@ -96,12 +101,22 @@ func (c *Cycles) bareRound(ctx context.Context, o Options) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	rate, cycle, err := loop(ctx, c.Callers, o.Duration, func(context.Context, int) error { return b.cycle() })
+	cpu := cpuTime()
+	var cycles atomic.Int64
+	rate, cycle, err := loop(ctx, c.Callers, o.Duration, func(context.Context, int) error {
+		cycles.Add(1)
+		return b.cycle()
+	})
 	c.BareCycle = cycle
+	c.BareCPU = perCycle(cpuTime()-cpu, int(cycles.Load()))
 	if closed := b.close(); err == nil {
 		err = closed
 	}
 	return rate, err
+}
+
+func perCycle(cpu time.Duration, cycles int) float64 {
+	return float64(cpu.Microseconds()) / float64(max(cycles, 1))
 }
 
 // times collects durations from many goroutines.

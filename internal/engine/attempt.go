@@ -189,10 +189,10 @@ func (a *Attempt) prepare() *Exit {
 
 func (a *Attempt) unseal() (err error) {
 	id := a.task.ID
-	if a.input, err = a.e.decode(inputLabel(id), a.input); err != nil {
+	if a.input, err = a.e.decode(place{input, id, ""}, a.input); err != nil {
 		return err
 	}
-	if a.previous, err = a.e.decode(inputLabel(id), a.previous); err != nil {
+	if a.previous, err = a.e.decode(place{input, id, ""}, a.previous); err != nil {
 		return err
 	}
 	a.meta, err = newMetadata(a, a.task.Metadata)

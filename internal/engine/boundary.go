@@ -256,7 +256,7 @@ func (a *Attempt) seal(exit *Exit, s situation) *Exit {
 		err := fmt.Errorf("output of %d bytes: %w: the limit is %d", len(exit.Output), ErrTooLarge, a.e.cfg.MaxOutput)
 		return &Exit{Kind: ExitFail, Err: err, Type: typeTooLarge}
 	}
-	sealed, err := a.e.encode(outputLabel(a.task.ID), exit.Output)
+	sealed, err := a.e.encode(place{output, a.task.ID, ""}, exit.Output)
 	if err != nil {
 		return &Exit{Kind: ExitFail, Err: fmt.Errorf("encode output: %w", err), Type: typeEncode}
 	}

@@ -259,24 +259,37 @@ func (e *Engine) Ready() error {
 	return nil
 }
 
-func (e *Engine) encode(label string, plain []byte) ([]byte, error) {
+func (e *Engine) encode(at place, plain []byte) ([]byte, error) {
 	if e.cfg.Codec == nil || plain == nil {
 		return plain, nil
 	}
-	return e.cfg.Codec.Encode(label, plain)
+	return e.cfg.Codec.Encode(at.label(), plain)
 }
 
-func (e *Engine) decode(label string, stored []byte) ([]byte, error) {
+func (e *Engine) decode(at place, stored []byte) ([]byte, error) {
 	if e.cfg.Codec == nil || stored == nil {
 		return stored, nil
 	}
-	return e.cfg.Codec.Decode(label, stored)
+	return e.cfg.Codec.Decode(at.label(), stored)
 }
 
-// Labels of payloads for the codec.
-func inputLabel(taskID string) string         { return "input:" + taskID }
-func outputLabel(taskID string) string        { return "output:" + taskID }
-func metadataLabel(taskID, key string) string { return "metadata:" + taskID + "/" + key } // no ID has a slash
+// place says where a payload belongs: its kind, its task, and for metadata its key.
+type place struct{ kind, task, key string }
+
+// Kinds of payloads.
+const (
+	input    = "input"
+	output   = "output"
+	metadata = "metadata"
+)
+
+// label is the place for the codec. No task ID has a slash.
+func (p place) label() string {
+	if p.key == "" {
+		return p.kind + ":" + p.task
+	}
+	return p.kind + ":" + p.task + "/" + p.key
+}
 
 // wake makes a receiver of c run once more.
 func wake(c chan struct{}) {

@@ -53,7 +53,7 @@ func (e *Engine) seal(req *store.OfferRequest) (err error) {
 	} else {
 		req.Digests = []store.Digest{digest(canonical)}
 	}
-	req.Input, err = e.encode(inputLabel(req.TaskID), req.Input)
+	req.Input, err = e.encode(place{input, req.TaskID, ""}, req.Input)
 	return err
 }
 

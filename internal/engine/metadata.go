@@ -30,7 +30,7 @@ func newMetadata(a *Attempt, stored map[string][]byte) (*Metadata, error) {
 	}
 	m.values = make(map[string]raw, len(stored))
 	for k, v := range stored {
-		plain, err := a.e.decode(metadataLabel(a.task.ID, k), v)
+		plain, err := a.e.decode(place{metadata, a.task.ID, k}, v)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +122,7 @@ func (m *Metadata) snapshot() ([]store.Change, map[string]int, error) {
 		c := store.Change{Key: key}
 		if v, ok := m.values[key]; ok {
 			var err error
-			if c.Value, err = m.a.e.encode(metadataLabel(m.a.task.ID, key), v); err != nil {
+			if c.Value, err = m.a.e.encode(place{metadata, m.a.task.ID, key}, v); err != nil {
 				return nil, nil, fmt.Errorf("encode metadata %q: %w", key, err)
 			}
 		}

@@ -36,8 +36,8 @@ func (e *Engine) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, 
 func (e *Engine) unsealTurn(stored *store.Turn) (*store.Turn, error) {
 	turn := *stored
 	var inErr, outErr error
-	turn.Input, inErr = e.decode(inputLabel(turn.TaskID), turn.Input)
-	turn.Output, outErr = e.decode(outputLabel(turn.TaskID), turn.Output)
+	turn.Input, inErr = e.decode(place{input, turn.TaskID, ""}, turn.Input)
+	turn.Output, outErr = e.decode(place{output, turn.TaskID, ""}, turn.Output)
 	if err := errors.Join(inErr, outErr); err != nil {
 		return nil, fmt.Errorf("decode turn %d of task %s: %w", turn.Number, turn.TaskID, err)
 	}
@@ -51,7 +51,7 @@ func (e *Engine) Get(ctx context.Context, id string) (*store.Task, error) {
 		return nil, err
 	}
 	for k, v := range t.Metadata {
-		if t.Metadata[k], err = e.decode(metadataLabel(id, k), v); err != nil {
+		if t.Metadata[k], err = e.decode(place{metadata, id, k}, v); err != nil {
 			return nil, fmt.Errorf("decode metadata %q of task %s: %w", k, id, err)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"zombiezen.com/go/sqlite"
+
+	"github.com/perdure/perdure/store"
 )
 
 // conn is one connection with its prepared statements. It is used by one goroutine at a time: the
@@ -16,6 +18,7 @@ type conn struct {
 	stmts    map[string]*stmt
 	interned interned
 	placed   placed
+	worker   *store.Worker // as last read or written; nil when that is unknown
 }
 
 func newConn(db *sqlite.Conn, sole *atomic.Bool) *conn {

@@ -27,11 +27,20 @@ func (c *conn) workers(s *stmt) ([]*store.Worker, error) {
 
 const sqlWorker = `SELECT ` + workerColumns + ` FROM workers WHERE id = ?`
 
-// Worker implements rules.Rows.
+// Worker implements rules.Rows. Whoever holds the engine's lock is alone in writing workers, so that the
+// last one it has read or written is still as it was: every offer asks for it.
 func (c *conn) Worker(id string) (*store.Worker, error) {
+	if w := c.worker; w != nil && w.ID == id && c.Sole() {
+		copied := *w
+		return &copied, nil
+	}
 	workers, err := c.workers(c.stmt(sqlWorker).raw(id))
 	if err != nil || len(workers) == 0 {
 		return nil, err
+	}
+	if c.Sole() {
+		copied := *workers[0]
+		c.worker = &copied
 	}
 	return workers[0], nil
 }
@@ -50,6 +59,7 @@ func (c *conn) PutWorker(w *store.Worker) error {
 	if err != nil {
 		return err
 	}
+	c.worker = nil
 	s := c.stmt(sqlPutWorker).raw(w.ID).text(w.Info.Host).int(int64(w.Info.PID)).text(w.Info.Program)
 	s.text(w.Info.Version).raw(string(funcs)).int(int64(w.Running))
 	return s.time(w.StartedAt).time(w.BeatAt).time(w.ExpiresAt).bool(w.Dead).exec()
@@ -62,6 +72,7 @@ const (
 
 // DeleteWorker implements rules.Rows.
 func (c *conn) DeleteWorker(id string) error {
+	c.worker = nil
 	if err := c.stmt(sqlDeleteMail).raw(id).exec(); err != nil {
 		return err
 	}

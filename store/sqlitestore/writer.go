@@ -208,12 +208,13 @@ func (w *writer) alone(batch []*op, err error) {
 	}
 }
 
-// rollback ends the transaction if a failure has not, and forgets what was interned in it.
+// rollback ends the transaction if a failure has not, and forgets what was learned in it.
 func (w *writer) rollback() {
 	if !w.conn.db.AutocommitEnabled() {
 		w.conn.exec(sqlRollback)
 	}
 	w.conn.interned = newInterned()
+	w.conn.worker = nil
 }
 
 // now is the store's clock, which never goes back within the process.
