@@ -16,12 +16,10 @@ import (
 // deaf is a handler that ignores every request to stop until the gate opens. It tells the cause with
 // which its ctx ended, and what its checkpoint said then.
 type deaf struct {
-	gate   chan struct{}
+	opened box[bool]
 	cause  box[error]
 	saving box[error]
 }
-
-func newDeaf() *deaf { return &deaf{gate: make(chan struct{})} }
 
 func (d *deaf) handle(ctx context.Context, turn *turnOf) (int, error) {
 	if turn.Input() < 0 {
@@ -31,17 +29,19 @@ func (d *deaf) handle(ctx context.Context, turn *turnOf) (int, error) {
 	d.cause.set(context.Cause(ctx))
 	_ = turn.Metadata().Set("late", true)
 	d.saving.set(turn.Checkpoint(context.Background()))
-	<-d.gate
+	for !d.opened.get() {
+		after(time.Second)
+	}
 	return 0, nil
 }
 
 func (d *deaf) open() {
-	close(d.gate)
-	synctest.Wait()
+	d.opened.set(true)
+	after(2 * time.Second)
 }
 
 func TestATerminatedTaskEndsWhateverItsHandlerDoes(t *testing.T) {
-	d := newDeaf()
+	d := &deaf{}
 	f := perdure.NewFunc[int, int]("f", &options{Steerable: true})
 	in(t, perdure.Options{}, func(t *testing.T, s *server) {
 		first := start(t, s.c, f, 1, "t")
@@ -79,7 +79,7 @@ func TestATerminatedTaskEndsWhateverItsHandlerDoes(t *testing.T) {
 
 func TestADeletedTaskIsGoneAndItsHandlerCannotTouchTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, mem := newDeaf(), memstore.New()
+		d, mem := &deaf{}, memstore.New()
 		f := perdure.NewFunc[int, int]("f", nil)
 		s, other := serve(t, mem, perdure.Options{}, f.Bind(d.handle)), serve(t, mem, perdure.Options{})
 		old := start(t, s.c, f, 1, "t")

@@ -38,7 +38,7 @@ func (e *Engine) Offer(ctx context.Context, req *store.OfferRequest) (*store.Off
 		e.refund(req, nil)
 		a = e.find(o.Incarnation, o.Turn)
 	}
-	e.follow(req, o)
+	e.follow(o)
 	return o, a, nil
 }
 
@@ -129,9 +129,11 @@ func (e *Engine) answered(request int64) {
 
 func (e *Engine) offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
 	var o *store.Offered
+	try := *req
 	err := e.repeat(ctx, patience, func(ctx context.Context) (err error) {
-		o, err = e.store.Offer(ctx, req)
-		req.Repeat = true
+		this := try // a call that was given up may still be read
+		o, err = e.store.Offer(ctx, &this)
+		try.Repeat = true
 		return err
 	})
 	return o, err
@@ -139,8 +141,8 @@ func (e *Engine) offer(ctx context.Context, req *store.OfferRequest) (*store.Off
 
 // follow acts on what an offer did to a turn that runs here, or tells the claim loop of one that could.
 // An input that is known because an earlier try of the same call was applied is news too (O6).
-func (e *Engine) follow(req *store.OfferRequest, o *store.Offered) {
-	if o.Decision == store.Attached || o.Decision == store.Known && !req.Repeat {
+func (e *Engine) follow(o *store.Offered) {
+	if o.Decision == store.Attached {
 		return
 	}
 	e.tell(o.Incarnation, o.Epoch, func(a *Attempt) {
