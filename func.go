@@ -189,7 +189,7 @@ func (f *Func[In, Out]) Bind(handler Handler[In, Out]) Binding {
 func run[In, Out any](ctx context.Context, a *engine.Attempt, handler Handler[In, Out]) engine.Exit {
 	t := &Turn[In, Out]{Scope: &Scope{a: a}}
 	if err := json.Unmarshal(a.Input(), &t.input); err != nil {
-		return engine.Exit{Kind: engine.ExitPark, Reason: "the stored input does not decode: " + err.Error()}
+		return engine.Exit{Kind: engine.ExitPark, Reason: "the stored input does not decode: " + inputProblem(err)}
 	}
 	out, err := handler(ctx, t)
 	return t.exit(out, err)
