@@ -158,6 +158,7 @@ func TestABackOffPastItsDeadlineIsEndedByAnyWorkerAndNeverEntered(t *testing.T) 
 			synctest.Test(t, func(t *testing.T) {
 				mem := memstore.New()
 				s := serve(t, mem, perdure.Options{}, bind)
+				after(300 * time.Millisecond) // off the beat of the sweep
 				h := start(t, s.c, f, 1, "t")
 				if name == "long after" {
 					synctest.Wait()

@@ -81,7 +81,7 @@ func TestFromTheThirdReEntryOnRecoveryIsDelayedAndThenTheTaskIsParked(t *testing
 		status, err := s.c.Resume(t.Context(), "t")
 		is(t, "Parked: status after resume", status, perdure.Pending)
 		is(t, "Parked: error of resume", err, nil)
-		after(time.Second)
+		after(time.Second / 2)
 		last := e.get()[len(e.get())-1]
 		if time.Since(last.at) > 2*time.Second || last.recoveries > 2 {
 			t.Errorf("Parked: resume: got entry %+v, want one just now with its recoveries forgotten", last)

@@ -293,7 +293,7 @@ func (a *Attempt) keepSlot(req *store.SettleRequest) {
 	defer e.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	passed := a.keptSlot && e.wanted(a.task.Func)
+	passed := a.keptSlot && e.waiting[a.task.Func]
 	if req.Kind != store.SettleEnd || !a.returned || e.state != active || passed {
 		return
 	}
@@ -307,12 +307,6 @@ func (e *Engine) settleFailed(req *store.SettleRequest) {
 	e.answered(req.Request)
 	e.mu.Unlock()
 	wake(e.audit)
-}
-
-// wanted reports whether others may be waiting for the slot of a turn of fn. e.mu is held.
-func (e *Engine) wanted(fn string) bool {
-	full := e.cfg.MaxRunning-len(e.running)-e.reserved <= 0
-	return e.waiting[fn] || full && len(e.waiting) > 0
 }
 
 // settled tells of what was written and moves on to the promoted turn.
@@ -341,7 +335,7 @@ func (e *Engine) hand(a *Attempt, req *store.SettleRequest, s *store.Settled) *A
 	}
 	next := e.newAttempt(a.worker, s.Entry)
 	e.takeNews(next)
-	next.keptSlot = e.wanted(a.task.Func)
+	next.keptSlot = e.waiting[a.task.Func]
 	next.declined = e.state != active || e.worker != a.worker
 	e.running[a.lease.Incarnation] = next
 	if !next.declined {
