@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -96,10 +97,14 @@ func newAESKey(key []byte) (aesKey, error) {
 	return aesKey{aead: aead, mac: mac.Sum(nil)}, nil
 }
 
-// Encode writes the length of the key ID, the key ID, the nonce and the ciphertext.
+// aesVersion begins every encrypted payload. No JSON begins with it, so that a payload that was stored
+// without a codec is told from one whose key is missing.
+const aesVersion = 1
+
+// Encode writes the version, the length of the key ID, the key ID, the nonce and the ciphertext.
 func (c *AESGCM) Encode(label string, plain []byte) ([]byte, error) {
-	out := make([]byte, 0, 1+len(c.current)+c.keys[c.current].aead.Overhead()+len(plain))
-	out = append(out, byte(len(c.current)))
+	out := make([]byte, 0, 2+len(c.current)+c.keys[c.current].aead.Overhead()+len(plain))
+	out = append(out, aesVersion, byte(len(c.current)))
 	out = append(out, c.current...)
 	return c.keys[c.current].aead.Seal(out, nil, plain, []byte(label)), nil
 }
@@ -107,9 +112,10 @@ func (c *AESGCM) Encode(label string, plain []byte) ([]byte, error) {
 // Decode reads what Encode wrote. It fails when the key is not held, or when the payload was changed or
 // moved to another place.
 func (c *AESGCM) Decode(label string, stored []byte) ([]byte, error) {
-	if len(stored) == 0 || len(stored) < 1+int(stored[0]) {
-		return nil, fmt.Errorf("payload is not encrypted")
+	if len(stored) < 2 || stored[0] != aesVersion || len(stored) < 2+int(stored[1]) {
+		return nil, errors.New("payload is not encrypted")
 	}
+	stored = stored[1:]
 	id, sealed := string(stored[1:1+stored[0]]), stored[1+stored[0]:]
 	key, ok := c.keys[id]
 	if !ok {

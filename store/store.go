@@ -15,7 +15,8 @@
 //   - Time is the store's clock, in UTC, truncated to microseconds.
 //   - A task past its ExpiresAt is treated as absent by every operation, swept or not.
 //   - All methods may be called concurrently. A context that ends makes a call return early; whether the
-//     write happened is then unknown.
+//     write happened is then unknown, and the request may still be read: callers never change one that
+//     they have passed.
 //
 // Stores contain no policy and no defensive code: the engine has validated identifiers, sizes and JSON
 // before it calls. Payloads (inputs, outputs, metadata values, event data) are opaque bytes.

@@ -63,9 +63,11 @@ func untilDue(c *store.Claimed) time.Duration {
 // claim takes one batch and enters it.
 func (e *Engine) claim(w *worker, req *store.ClaimRequest) (*store.Claimed, error) {
 	var c *store.Claimed
+	try := *req
 	err := e.repeat(w.ctx, 0, func(ctx context.Context) (err error) {
-		c, err = e.store.Claim(ctx, req)
-		req.Repeat = true
+		this := try // a call that was given up may still be read
+		c, err = e.store.Claim(ctx, &this)
+		try.Repeat = true
 		return err
 	})
 	if err != nil {

@@ -95,13 +95,17 @@ func (w *World) start(slot int) {
 // OnMemory and OnSQLite open the stores of a world.
 func OnMemory(*testing.T) store.Store { return memstore.New() }
 
-// OnSQLite opens a file of its own. It lives in the bubble in which it is opened.
+// OnSQLite opens a file of its own. It lives in the bubble in which it is opened. It is not listened to:
+// looking for the writes of other processes twenty times a virtual second takes most of a run.
 func OnSQLite(t *testing.T) store.Store {
 	st, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "tasks.db"), &sqlitestore.Options{UnsafeNoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return st
+	return struct {
+		store.Store
+		store.Exclusive
+	}{st, st}
 }
 
 // live runs a process, and starts the next in its slot when it has died or was stopped.
