@@ -51,6 +51,7 @@ func TestAFuncAtItsOwnLimitDoesNotHoldUpTheOthers(t *testing.T) {
 			start(t, s.c, a, 1, fmt.Sprint("a", i))
 		}
 		is(t, "P5: output", ends(t, "P5", start(t, s.c, b, 7, "b"), perdure.Completed).Output, 7)
+		synctest.Wait()
 		is(t, "P5: running", s.counter("turns_running"), 1)
 		is(t, "P5: status of the second", task(t, s.c, "a1").Status, perdure.Pending)
 	}, a.Bind(stay), b.Bind(echo))

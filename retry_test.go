@@ -1,0 +1,157 @@
+package perdure_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/store/memstore"
+)
+
+var errNo = errors.New("no")
+
+// attempts runs one turn whose attempts fail with what a function makes, and returns when they began.
+func attempts(t *testing.T, opts options, fail func(*turnOf) error, do func(t *testing.T, s *server, f *fn, h *perdure.Handle[int])) []time.Duration {
+	t.Helper()
+	f := perdure.NewFunc[int, int]("f", &opts)
+	var e entries
+	in(t, perdure.Options{}, func(t *testing.T, s *server) {
+		h := start(t, s.c, f, 1, "t")
+		synctest.Wait()
+		do(t, s, f, h)
+	}, f.Bind(func(_ context.Context, turn *turnOf) (int, error) {
+		e.note(turn)
+		return turn.Input(), fail(turn)
+	}))
+	var at []time.Duration
+	for _, entry := range e.get() {
+		at = append(at, entry.at.Sub(e.get()[0].at).Truncate(10*time.Millisecond))
+	}
+	return at
+}
+
+func alwaysNo(*turnOf) error { return errNo }
+
+func exhausted(t *testing.T, _ *server, _ *fn, h *perdure.Handle[int]) {
+	ends(t, "Y3", h, perdure.Failed)
+}
+
+func TestTheRetryPolicySetsTheDelays(t *testing.T) {
+	never := func(err error) bool { return !errors.Is(err, errNo) }
+	for name, c := range map[string]struct {
+		policy perdure.RetryPolicy
+		fail   func(*turnOf) error
+		want   []time.Duration
+	}{
+		"none":        {perdure.NoRetry(), alwaysNo, []time.Duration{0}},
+		"fixed":       {perdure.FixedRetry(3, time.Minute), alwaysNo, []time.Duration{0, 1, 2}},
+		"linear":      {perdure.LinearRetry(4, time.Minute), alwaysNo, []time.Duration{0, 1, 3, 6}},
+		"exponential": {perdure.RetryPolicy{Attempts: 5, Initial: time.Minute, Factor: 2, Max: 3 * time.Minute}, alwaysNo, []time.Duration{0, 1, 3, 6, 9}},
+		"permanent":   {perdure.FixedRetry(3, time.Minute), func(*turnOf) error { return perdure.Permanent(errNo) }, []time.Duration{0}},
+		"after":       {perdure.FixedRetry(3, time.Minute), func(*turnOf) error { return perdure.RetryAfter(5*time.Minute, errNo) }, []time.Duration{0, 5, 10}},
+		"predicate":   {perdure.RetryPolicy{Attempts: 3, Retryable: never}, alwaysNo, []time.Duration{0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := attempts(t, options{Retry: c.policy}, c.fail, exhausted)
+			for i := range c.want {
+				c.want[i] *= time.Minute
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("Y1: attempts at %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestARetryPolicyOfACallHoldsForItsTask(t *testing.T) {
+	f := perdure.NewFunc[int, int]("f", nil)
+	in(t, perdure.Options{}, func(t *testing.T, s *server) {
+		retry := perdure.FixedRetry(3, time.Minute)
+		h := startWith(t, s.c, f, 1, &perdure.StartOptions{Retry: &retry})
+		ends(t, "Y1", h, perdure.Failed)
+		is(t, "Y2: attempts", task(t, s.c, h.TaskID()).Turn.Attempt, 3)
+		bad := perdure.RetryPolicy{Attempts: -1}
+		_, err := f.Start(t.Context(), s.c, 1, &perdure.StartOptions{Retry: &bad})
+		fails(t, "Y1: an invalid policy", err, perdure.ErrInvalid)
+		fails(t, "Y1: an invalid declaration", perdure.NewFunc[int, int]("f", &options{Retry: bad}).Err(), perdure.ErrInvalid)
+	}, f.Bind(func(context.Context, *turnOf) (int, error) { return 0, errNo }))
+}
+
+func TestABackOffSurvivesARestartWithWhatIsLeftOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := memstore.New()
+		f := perdure.NewFunc[int, int]("f", &options{Retry: perdure.FixedRetry(2, time.Hour)})
+		bind := f.Bind(func(_ context.Context, turn *turnOf) (int, error) {
+			if turn.Attempt() == 1 {
+				return 0, errNo
+			}
+			is(t, "Y2: entry", turn.Entry(), perdure.Fresh)
+			return turn.Attempt(), nil
+		})
+		s := serve(t, mem, perdure.Options{}, bind)
+		began := time.Now()
+		start(t, s.c, f, 1, "t")
+		after(20 * time.Minute)
+		info := task(t, s.c, "t")
+		is(t, "Y2: status", info.Status, perdure.Pending)
+		is(t, "Y2: waiting for", info.WaitingFor, "retry")
+		is(t, "Y2: lease", info.Lease, nil)
+		is(t, "Y2: running", s.counter("turns_running"), 0)
+		is(t, "Run", s.stop(), nil)
+		after(20 * time.Minute)
+		s = serve(t, mem, perdure.Options{}, bind)
+		h, err := f.Attach(t.Context(), s.c, "t", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is(t, "Y2: attempts", ends(t, "Y2", h, perdure.Completed).Output, 2)
+		is(t, "Y2: it took", time.Since(began).Truncate(time.Second), time.Hour)
+	})
+}
+
+func TestACancelEndsABackOffAtOnce(t *testing.T) {
+	got := attempts(t, options{Retry: perdure.FixedRetry(2, time.Hour)}, alwaysNo, func(t *testing.T, _ *server, _ *fn, h *perdure.Handle[int]) {
+		if err := h.Cancel(t.Context(), "enough"); err != nil {
+			t.Fatal(err)
+		}
+		is(t, "C3: reason", ends(t, "C3", h, perdure.Cancelled).Reason, "enough")
+	})
+	is(t, "Y2: entries", len(got), 1)
+}
+
+func TestASteerEndsABackOffEarlyButNotARetryAfter(t *testing.T) {
+	steer := func(deliver perdure.Deliver) func(*testing.T, *server, *fn, *perdure.Handle[int]) {
+		return func(t *testing.T, s *server, f *fn, h *perdure.Handle[int]) {
+			after(time.Minute)
+			startWith(t, s.c, f, 2, &perdure.StartOptions{TaskID: "t", Deliver: deliver})
+			ends(t, "Y2", h, perdure.Completed)
+		}
+	}
+	opts := options{Steerable: true, Retry: perdure.FixedRetry(2, 55*time.Minute)}
+	for name, c := range map[string]struct {
+		wrap    func(error) error
+		deliver perdure.Deliver
+		want    time.Duration
+	}{
+		"steer":   {func(err error) error { return err }, perdure.Interrupt, time.Minute},
+		"enqueue": {func(err error) error { return err }, perdure.Enqueue, 55 * time.Minute},
+		"after":   {func(err error) error { return perdure.RetryAfter(50*time.Minute, err) }, perdure.Interrupt, 50 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := attempts(t, opts, func(turn *turnOf) error {
+				if turn.Number() == 1 && turn.Attempt() == 1 {
+					return c.wrap(errNo)
+				}
+				if turn.Number() == 1 {
+					is(t, "Y2: interrupted", turn.Causes().Steered, c.deliver == perdure.Interrupt)
+				}
+				return nil
+			}, steer(c.deliver))
+			is(t, "Y2: the second attempt", got[1], c.want)
+		})
+	}
+}
