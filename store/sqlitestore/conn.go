@@ -27,6 +27,10 @@ func newConn(db *sqlite.Conn, sole *atomic.Bool) *conn {
 
 func (c *conn) close() error { return c.db.Close() }
 
+// sqlLimit is a limit that is bound. SQLite looks at the value of a plain "LIMIT ?" when it plans, and plans
+// anew each time one is bound; at an expression it does not look.
+const sqlLimit = `LIMIT ? + 0`
+
 // stmt returns a statement to bind and run, prepared once for each text. An error appears when it is run.
 func (c *conn) stmt(sql string) *stmt {
 	s := c.stmts[sql]

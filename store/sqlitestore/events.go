@@ -56,7 +56,7 @@ func unpack(packed []byte, yield func(data []byte)) error {
 }
 
 const sqlEvents = `SELECT first, turn, attempt, epoch, at, rewind IS NOT NULL, rewind, data FROM events
-	WHERE task = ? AND last > ? ORDER BY last LIMIT ?`
+	WHERE task = ? AND last > ? ORDER BY last ` + sqlLimit
 
 // messages returns stored events after a number, limit or a few more.
 func (c *conn) messages(incarnation, after int64, limit int) ([]store.Event, error) {
@@ -94,7 +94,7 @@ func scanEvents(s *stmt, after int64, events *[]store.Event) error {
 }
 
 const sqlTurnEvents = `SELECT number, attempt, epoch, end_event, ended_at, status FROM turns
-	WHERE task = ? AND end_event > ? ORDER BY end_event LIMIT ?`
+	WHERE task = ? AND end_event > ? ORDER BY end_event ` + sqlLimit
 
 func (c *conn) turnEvents(incarnation, after int64, limit int) ([]store.Event, error) {
 	var events []store.Event

@@ -116,7 +116,7 @@ func (w walk) filter(q store.ListQuery) (string, []string) {
 		b.WriteString(` AND EXISTS (SELECT 1 FROM tags g WHERE g.name = ? AND g.value = ? AND g.task = tasks.key)`)
 		args = append(args, name, q.Tags[name])
 	}
-	b.WriteString(` AND ` + key + ` < ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY ` + key + ` DESC LIMIT ?`)
+	b.WriteString(` AND ` + key + ` < ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY ` + key + ` DESC ` + sqlLimit)
 	return b.String(), args
 }
 

@@ -93,7 +93,7 @@ func TestStatementsAreAllListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := statements()
-	for _, plain := range []string{"sqlBegin", "sqlBeginRead", "sqlCommit", "sqlRollback", "sqlVersion"} {
+	for _, plain := range []string{"sqlBegin", "sqlBeginRead", "sqlCommit", "sqlRollback", "sqlVersion", "sqlLimit"} {
 		known[plain] = ""
 	}
 	ast.Inspect(files["sqlitestore"], func(n ast.Node) bool {

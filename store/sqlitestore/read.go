@@ -174,7 +174,7 @@ func (c *conn) find(t *store.Task, q store.TurnQuery) (*store.Turn, error) {
 }
 
 const sqlTurns = `SELECT ` + turnColumns + `, input FROM turns
-	WHERE task = ? AND number > ? ORDER BY number LIMIT ?`
+	WHERE task = ? AND number > ? ORDER BY number ` + sqlLimit
 
 // Turns implements store.Store.
 func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {

@@ -244,7 +244,7 @@ func (c *conn) DeleteTask(incarnation int64) error {
 	return nil
 }
 
-const sqlLeasedTo = `SELECT ` + taskColumns + ` FROM tasks WHERE worker = ? ORDER BY key LIMIT ?`
+const sqlLeasedTo = `SELECT ` + taskColumns + ` FROM tasks WHERE worker = ? ORDER BY key ` + sqlLimit
 
 // LeasedTo implements rules.Rows.
 func (c *conn) LeasedTo(worker string, limit int) ([]*store.Task, error) {
@@ -252,7 +252,7 @@ func (c *conn) LeasedTo(worker string, limit int) ([]*store.Task, error) {
 }
 
 const sqlDue = `SELECT ` + taskColumns + ` FROM tasks
-	WHERE func = ? AND suspect = ? AND due_at <= ? ORDER BY due_at, key LIMIT ?`
+	WHERE func = ? AND suspect = ? AND due_at <= ? ORDER BY due_at, key ` + sqlLimit
 
 // Due implements rules.Rows.
 func (c *conn) Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) {
@@ -281,7 +281,7 @@ func (c *conn) NextDue(fn string, now time.Time) (time.Time, error) {
 }
 
 const sqlExpired = `SELECT ` + taskColumns + ` FROM tasks
-	WHERE expires_at <= ? ORDER BY expires_at, key LIMIT ?`
+	WHERE expires_at <= ? ORDER BY expires_at, key ` + sqlLimit
 
 // Expired implements rules.Rows.
 func (c *conn) Expired(now time.Time, limit int) ([]*store.Task, error) {
@@ -289,7 +289,7 @@ func (c *conn) Expired(now time.Time, limit int) ([]*store.Task, error) {
 }
 
 const sqlOverdue = `SELECT ` + taskColumns + ` FROM tasks
-	WHERE wait IN ('retry', 'strict') AND turn_deadline <= ? ORDER BY turn_deadline, key LIMIT ?`
+	WHERE wait IN ('retry', 'strict') AND turn_deadline <= ? ORDER BY turn_deadline, key ` + sqlLimit
 
 // Overdue implements rules.Rows.
 func (c *conn) Overdue(now time.Time, limit int) ([]*store.Task, error) {

@@ -65,7 +65,7 @@ func (c *conn) TurnByInput(incarnation int64, inputID string) (*store.Turn, erro
 }
 
 const sqlQueued = `SELECT ` + turnColumns + ` FROM turns
-	WHERE task = ? AND number > ? AND status IS NULL ORDER BY number LIMIT ?`
+	WHERE task = ? AND number > ? AND status IS NULL ORDER BY number ` + sqlLimit
 
 // Queued implements rules.Rows.
 func (c *conn) Queued(incarnation, after int64, limit int) ([]*store.Turn, error) {
