@@ -125,10 +125,7 @@ func overdue(t *testing.T, crashes int) (entries []perdure.Causes, status perdur
 		}
 		s := serve(t, mem, perdure.Options{Lease: time.Second}, f.Bind(handle))
 		began := time.Now()
-		h, err := f.Attach(t.Context(), s.c, "t", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := attach(t, s.c, f, "t")
 		status = ends(t, "C5", h, perdure.Terminated).Status
 		if crashes == 1 {
 			is(t, "C5: grace from the entry past the deadline", time.Since(began).Truncate(time.Second), 20*time.Second)

@@ -221,3 +221,13 @@ func (b *box[T]) get() T {
 	defer b.mu.Unlock()
 	return b.v
 }
+
+// attach returns the handle of a task's current (else last) turn.
+func attach[In, Out any](t *testing.T, c perdure.Client, f *perdure.Func[In, Out], id string) *perdure.Handle[Out] {
+	t.Helper()
+	h, err := f.Attach(t.Context(), c, id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}

@@ -178,10 +178,7 @@ func TestOnSQLiteASecondEngineIsRefusedAndARestartTakesOverAtOnce(t *testing.T) 
 		first.Kill()
 		began := time.Now()
 		b := serve(t, file, perdure.Options{Lease: lease}, bind)
-		h, err := f.Attach(t.Context(), b.c, "t", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := attach(t, b.c, f, "t")
 		is(t, "R1: output", ends(t, "R1", h, perdure.Completed).Output, 7)
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("O5: taken over after %v, want at once", took)
@@ -235,10 +232,7 @@ func TestRecoveryGivesBackWhatTheDeadAttemptHadAndOnlyThat(t *testing.T) {
 		b := serve(t, mem, perdure.Options{Lease: lease}, bind)
 		dying.Kill()
 		began := time.Now()
-		h, err := f.Attach(t.Context(), b.c, "t", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := attach(t, b.c, f, "t")
 		r, err := h.Result(t.Context())
 		if err != nil || !r.Output.At.Equal(want.At) || r.Output.Big != want.Big || string(r.Output.Raw) != string(want.Raw) {
 			t.Errorf("R1: got %+v (%v), want %+v", r.Output, err, want)

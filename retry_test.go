@@ -104,10 +104,7 @@ func TestABackOffSurvivesARestartWithWhatIsLeftOfIt(t *testing.T) {
 		is(t, "Run", s.stop(), nil)
 		after(20 * time.Minute)
 		s = serve(t, mem, perdure.Options{}, bind)
-		h, err := f.Attach(t.Context(), s.c, "t", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := attach(t, s.c, f, "t")
 		is(t, "Y2: attempts", ends(t, "Y2", h, perdure.Completed).Output, 2)
 		is(t, "Y2: it took", time.Since(began).Truncate(time.Second), time.Hour)
 	})

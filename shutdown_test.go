@@ -59,10 +59,7 @@ func TestAShutdownInterruptsDrainsAndReleases(t *testing.T) {
 		}
 		next := serve(t, mem, perdure.Options{}, bind)
 		for _, id := range []string{"release", "late", "interrupt"} {
-			h, err := f.Attach(t.Context(), next.c, id, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			h := attach(t, next.c, f, id)
 			is(t, "H1: output of "+id+" elsewhere", ends(t, "H1", h, perdure.Completed).Output, 5)
 		}
 	})
