@@ -224,7 +224,7 @@ type CurrentTurn struct {
 type LeaseInfo struct {
 	Worker    string    `json:"worker"`
 	Epoch     int64     `json:"epoch"`
-	ExpiresAt time.Time `json:"expires_at,omitzero"` // when it lapses unless renewed; zero where a lock keeps it
+	ExpiresAt time.Time `json:"expires_at,omitzero"` // when it ends unless the worker renews it, or a lock keeps it; only from Client.Task
 }
 
 // TurnInfo is a turn.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/perdure/perdure/internal/engine"
 	"github.com/perdure/perdure/store"
@@ -105,7 +106,22 @@ func (c *local) Task(ctx context.Context, id string) (*Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("task %s: %w", id, err)
 	}
-	return taskInfo(t), nil
+	info := taskInfo(t)
+	if info.Lease != nil {
+		info.Lease.ExpiresAt, err = c.leaseEnd(ctx, t.Worker)
+	}
+	return info, err
+}
+
+// leaseEnd returns when a worker's lease ends unless it is renewed; zero if the worker is not alive.
+func (c *local) leaseEnd(ctx context.Context, worker string) (time.Time, error) {
+	workers, err := c.e.e.Workers(ctx)
+	for _, w := range workers {
+		if w.ID == worker {
+			return w.ExpiresAt, err
+		}
+	}
+	return time.Time{}, err
 }
 
 func (c *local) Turn(ctx context.Context, q TurnQuery) (*TurnInfo, error) {

@@ -77,7 +77,7 @@ func (e *Engine) claim(w *worker, req *store.ClaimRequest) (*store.Claimed, erro
 	e.stats.recovered.Add(int64(c.Put))
 	if c.Parked > 0 {
 		e.stats.parked.Add(int64(c.Parked))
-		e.log.Error("tasks parked: their handler's process died at every entry", "count", c.Parked)
+		e.log.Error("tasks parked: they were entered again too often without a checkpoint", "count", c.Parked)
 		e.hub.wakeAll()
 	}
 	if c.Ended > 0 {

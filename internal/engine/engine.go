@@ -95,6 +95,7 @@ type Engine struct {
 	early    []news         // for turns whose lease is on its way here
 	swept    bool           // the first claim pass is done
 	healthy  bool           // the last heartbeat was taken
+	failing  bool           // the last heartbeat was not taken
 
 	goroutines int           // that run handlers
 	quiet      chan struct{} // closed when there are none and no lease is under way; nil until shutdown

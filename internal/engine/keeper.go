@@ -74,12 +74,17 @@ func (e *Engine) register(ctx, base context.Context, replaces string) (*worker, 
 
 // beat notes whether the store took a heartbeat.
 func (e *Engine) beat(err error) {
-	if err != nil {
-		e.stats.beatsFailed.Add(1)
-	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.healthy = err == nil
+	first := !e.failing
+	e.healthy, e.failing = err == nil, err != nil
+	e.mu.Unlock()
+	if err == nil {
+		return
+	}
+	e.stats.beatsFailed.Add(1)
+	if first {
+		e.log.Warn("heartbeat failed: it is tried again, and the engine is not ready", "error", err)
+	}
 }
 
 // renew sends heartbeats until the worker is refused or, where leases lapse, could not renew in time. It

@@ -22,7 +22,7 @@ var (
 func TestSimulationOnMemory(t *testing.T) { simulateSeeds(t, OnMemory, *seeds, 3) }
 
 // On SQLite there is one engine at a time; each seed makes a file, so there are fewer.
-func TestSimulationOnSQLite(t *testing.T) { simulateSeeds(t, OnSQLite, *seeds/10, 1) }
+func TestSimulationOnSQLite(t *testing.T) { simulateSeeds(t, OnSQLite, *seeds/20, 1) }
 
 func simulateSeeds(t *testing.T, open func(*testing.T) store.Store, seeds, processes int) {
 	total := tally{}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -120,7 +121,8 @@ func recoverTurn(t *store.Task, now time.Time, lived time.Duration) {
 	limit := t.Settings.MaxRecoveries
 	switch {
 	case t.Turn.Streak > limit || t.Turn.Recoveries > totalFactor*limit:
-		park(t, "its handler's process died at every entry")
+		park(t, fmt.Sprintf("it died or gave the turn back %d times, the last %d of them without a checkpoint",
+			t.Turn.Recoveries, t.Turn.Streak))
 	case t.Turn.Streak >= suspectFrom:
 		t.Suspect = true
 		wait(t, now.Add(suspectBackoff(t.Turn.Streak)), store.WaitRecovery)
