@@ -37,6 +37,7 @@ func (e *Engine) keep(ctx, base context.Context, stop context.CancelCauseFunc) {
 			e.closed(stop)
 			return
 		}
+		pause(ctx, firstBackoff) // a store that refuses every registration is asked again, not besieged
 	}
 }
 
