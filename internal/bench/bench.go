@@ -124,7 +124,7 @@ func (b *bench) close() error {
 
 func file(dir, name string) string { return filepath.Join(dir, "bench-"+name+".db") }
 
-// note is the input and output of the trivial func: about a kilobyte a task, as in real life.
+// note is the input and output of the trivial func.
 type note struct {
 	Text string `json:"text"`
 }

@@ -26,8 +26,9 @@ type Cycles struct {
 	BareCycle Latency `json:"bare_cycle"`
 }
 
-// payload is what a task carries in and out.
-var payload = note{Text: strings.Repeat("abcdefgh", 48)}
+// payload is what a task carries in and out. With it the rows and index entries of a cycle are about a
+// kilobyte.
+var payload = note{Text: strings.Repeat("abcdefgh", 16)}
 
 // RunCycles measures for each number of callers.
 func RunCycles(ctx context.Context, o Options) ([]Cycles, error) {
@@ -74,23 +75,23 @@ func (c *Cycles) engineRound(ctx context.Context, o Options) (float64, error) {
 		return 0, err
 	}
 	client := b.eng.Client()
-	var starts times
+	starts := make([][]time.Duration, c.Callers)
 	cpu := cpuTime()
-	rate, results, err := loop(ctx, c.Callers, o.Duration, func(ctx context.Context, _ int) error {
+	rate, results, err := loop(ctx, c.Callers, o.Duration, func(ctx context.Context, caller int) error {
 		began := time.Now()
 		h, err := trivial.Start(ctx, client, payload, nil)
 		if err != nil {
 			return err
 		}
-		starts.add(time.Since(began))
+		starts[caller] = append(starts[caller], time.Since(began))
 		_, err = h.Result(ctx)
 		return err
 	})
 	if err != nil {
 		return 0, err
 	}
-	c.Start, c.Result = latency(starts.all), results
-	c.EngineCPU = perCycle(cpuTime()-cpu, len(starts.all))
+	c.Start, c.Result = latency(slices.Concat(starts...)), results
+	c.EngineCPU = perCycle(cpuTime()-cpu, len(slices.Concat(starts...)))
 	return rate, b.close()
 }
 
@@ -119,21 +120,9 @@ func perCycle(cpu time.Duration, cycles int) float64 {
 	return float64(cpu.Microseconds()) / float64(max(cycles, 1))
 }
 
-// times collects durations from many goroutines.
-type times struct {
-	mu  sync.Mutex
-	all []time.Duration
-}
-
-func (t *times) add(d time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all = append(t.all, d)
-}
-
 // loop lets callers repeat an operation for some time. It returns how many were done in a second.
 func loop(ctx context.Context, callers int, d time.Duration, op func(context.Context, int) error) (float64, Latency, error) {
-	var took times
+	took := make([][]time.Duration, callers)
 	var first error
 	var once sync.Once
 	ctx, cancel := context.WithCancel(ctx)
@@ -148,12 +137,13 @@ func loop(ctx context.Context, callers int, d time.Duration, op func(context.Con
 					once.Do(func() { first = err; cancel() })
 					return
 				}
-				took.add(time.Since(t))
+				took[i] = append(took[i], time.Since(t))
 			}
 		})
 	}
 	wg.Wait()
-	return float64(len(took.all)) / time.Since(began).Seconds(), latency(took.all), first
+	all := slices.Concat(took...)
+	return float64(len(all)) / time.Since(began).Seconds(), latency(all), first
 }
 
 // remove removes a database file with what belongs to it.

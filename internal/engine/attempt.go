@@ -26,7 +26,7 @@ type Attempt struct {
 
 	ctx           context.Context // ends when the turn may no longer write
 	end           context.CancelCauseFunc
-	interruptible context.Context
+	interruptible context.Context // made when the handler first asks for it; guarded by mu, as is fire
 	fire          context.CancelCauseFunc
 
 	saving chan struct{} // capacity 1: held by whoever writes
@@ -139,7 +139,6 @@ func (e *Engine) newAttempt(w *worker, entry *store.Entry) *Attempt {
 		pending: entry.Task.Queued, version: entry.Task.Version,
 	}
 	a.ctx, a.end = context.WithCancelCause(w.ctx)
-	a.interruptible, a.fire = context.WithCancelCause(a.ctx)
 	return a
 }
 
@@ -328,7 +327,15 @@ func (a *Attempt) Previous() []byte { return a.previous }
 func (a *Attempt) Metadata() *Metadata { return a.meta }
 
 // Interrupt returns the context that ends on a cooperative request too.
-func (a *Attempt) Interrupt() context.Context { return a.interruptible }
+func (a *Attempt) Interrupt() context.Context {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.interruptible == nil {
+		a.interruptible, a.fire = context.WithCancelCause(a.ctx)
+		a.fireIfCaused()
+	}
+	return a.interruptible
+}
 
 // Pending returns how many inputs wait behind the turn.
 func (a *Attempt) Pending() int {

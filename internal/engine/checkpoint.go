@@ -44,7 +44,7 @@ func (a *Attempt) Checkpoint(ctx context.Context) error {
 
 // whileHeld returns ctx, ended also when the attempt may no longer write (O4).
 func (a *Attempt) whileHeld(ctx context.Context) (context.Context, func()) {
-	if ctx == a.ctx || ctx == a.interruptible {
+	if ctx == a.ctx || ctx == a.Interrupt() {
 		return ctx, func() {}
 	}
 	joined, cancel := context.WithCancelCause(ctx)

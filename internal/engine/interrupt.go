@@ -53,11 +53,15 @@ func (e *InterruptError) Is(target error) bool { return target == ErrInterrupted
 // Interrupt adds causes to the turn and fires its interrupt.
 func (a *Attempt) interrupt(more Causes) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.causes = a.causes.with(more)
-	causes := a.causes
-	a.mu.Unlock()
-	if causes.Any() {
-		a.fire(&InterruptError{Causes: causes})
+	a.fireIfCaused()
+}
+
+// fireIfCaused fires the interrupt, if there is a cause and anybody who could see it. a.mu is held.
+func (a *Attempt) fireIfCaused() {
+	if a.fire != nil && a.causes.Any() {
+		a.fire(&InterruptError{Causes: a.causes})
 	}
 }
 

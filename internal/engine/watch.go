@@ -32,8 +32,11 @@ func (e *Engine) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, 
 	return turns, nil
 }
 
-// unsealTurn returns a copy with its payloads decoded: the row may be shared.
+// unsealTurn returns the turn with its payloads decoded, in a copy: the row may be shared.
 func (e *Engine) unsealTurn(stored *store.Turn) (*store.Turn, error) {
+	if e.cfg.Codec == nil {
+		return stored, nil
+	}
 	turn := *stored
 	var inErr, outErr error
 	turn.Input, inErr = e.decode(place{input, turn.TaskID, ""}, turn.Input)
