@@ -100,7 +100,7 @@ func simulate(t *testing.T, open func(*testing.T) store.Store, seed uint64, proc
 		w.deciding.Unlock()
 		w.release()
 		w.Wait()
-		got = tally{inputs: len(w.journal.inputs), entries: w.journal.entries, deaths: w.deaths, faults: c.faults,
+		got = tally{inputs: len(w.journal.inputs), entries: w.journal.entries, deaths: w.deaths - len(w.running), faults: c.faults,
 			outcomes: map[perdure.Status]int{}}
 		for _, o := range w.journal.answers {
 			got.outcomes[o.Status]++
