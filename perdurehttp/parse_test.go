@@ -3,6 +3,7 @@ package perdurehttp
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"testing"
 	"time"
@@ -70,6 +71,14 @@ func FuzzPrefer(f *testing.F) {
 			t.Errorf("%q: got %v, want 0 to %v", header, wait, maxWait)
 		}
 	})
+}
+
+func TestAnEmptyIfMatchIsRefused(t *testing.T) {
+	_, _, err := ifMatch(http.Header{"If-Match": {""}})
+	wantInvalid(t, err)
+	if i, v, err := ifMatch(http.Header{}); i != 0 || v != 0 || err != nil {
+		t.Errorf("without the header: got %d, %d, %v", i, v, err)
+	}
 }
 
 func FuzzIfMatch(f *testing.F) {

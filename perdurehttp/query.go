@@ -3,6 +3,7 @@ package perdurehttp
 import (
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -175,9 +176,18 @@ func formatETag(incarnation, version int64) string {
 	return fmt.Sprintf(`"%d-%d"`, incarnation, version)
 }
 
+// ifMatch reads the If-Match header of a request, if it has one. An empty one is a mistake: a client that
+// lost its ETag must not act without a condition.
+func ifMatch(h http.Header) (incarnation, version int64, err error) {
+	if _, given := h["If-Match"]; !given {
+		return 0, 0, nil
+	}
+	return parseIfMatch(h.Get("If-Match"))
+}
+
 // parseIfMatch reads an If-Match header: one entity tag of this API, or *, which any version matches.
 func parseIfMatch(header string) (incarnation, version int64, err error) {
-	if header == "" || header == "*" {
+	if header == "*" {
 		return 0, 0, nil
 	}
 	i, v, ok := strings.Cut(strings.Trim(header, `"`), "-")

@@ -105,7 +105,7 @@ func (h *Handler) get(c *call) error {
 // remove serves DELETE /v1/tasks/{id}.
 func (h *Handler) remove(c *call) error {
 	opts := &perdure.DeleteOptions{Version: number(c.query, "version", 0), Incarnation: number(c.query, "incarnation", 0)}
-	incarnation, version, err := parseIfMatch(c.r.Header.Get("If-Match"))
+	incarnation, version, err := ifMatch(c.r.Header)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ func TestBadInputsAreOneClearLine(t *testing.T) {
 		code int
 		want string
 	}{
+		"turn 0":             {`cancel nothing --turn 0`, 2, "numbers from 1"},
+		"a negative turn":    {`wait nothing --turn -1`, 2, "numbers from 1"},
+		"an empty --db":      {`ls --db=`, 2, "--db must not be empty"},
+		"an empty input ID":  {`wait nothing --input-id=`, 2, "--input-id must not be empty"},
 		"not JSON":           {`start digest --input {"paths"`, 2, "--input is not JSON: unexpected end"},
 		"NaN":                {`start countdown --input {"steps":NaN}`, 2, "--input is not JSON: invalid character 'N'"},
 		"two values":         {`start digest --input {}{}`, 2, "--input is not JSON"},

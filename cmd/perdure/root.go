@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // app is one call of the program.
@@ -77,11 +78,27 @@ func (a *app) add(root *cobra.Command, group string, commands ...*cobra.Command)
 		c.GroupID = group
 		run := c.RunE
 		c.RunE = func(c *cobra.Command, args []string) error {
+			if err := checkFlags(c); err != nil {
+				return err
+			}
 			a.entered = true
 			return run(c, args)
 		}
 		root.AddCommand(c)
 	}
+}
+
+// checkFlags refuses values that would otherwise mean that the flag is not there.
+func checkFlags(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		switch value := f.Value.String(); {
+		case (f.Name == "db" || f.Name == "input-id") && value == "":
+			err = usage("--%s must not be empty", f.Name)
+		case f.Name == "turn" && (value == "0" || strings.HasPrefix(value, "-")):
+			err = usage("--turn %s: the turns of a task have numbers from 1", value)
+		}
+	})
+	return err
 }
 
 // getenv returns a variable of the environment, empty if unset.

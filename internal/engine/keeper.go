@@ -55,10 +55,10 @@ func (e *Engine) register(ctx, base context.Context, replaces string) (*worker, 
 		req.Funcs = append(req.Funcs, store.PublishedFunc{Name: f.Name, Settings: f.Settings})
 	}
 	var sent time.Time
-	err := e.repeat(ctx, 0, func(ctx context.Context) error {
+	err := e.repeat(ctx, 0, func(try context.Context) error {
 		sent = time.Now()
-		_, err := e.store.Heartbeat(ctx, req)
-		e.beat(err)
+		_, err := e.store.Heartbeat(try, req)
+		e.beat(ctx, err)
 		return err
 	})
 	if err != nil {
@@ -73,8 +73,11 @@ func (e *Engine) register(ctx, base context.Context, replaces string) (*worker, 
 	return w, sent, nil
 }
 
-// beat notes whether the store took a heartbeat.
-func (e *Engine) beat(err error) {
+// beat notes whether the store took a heartbeat. One that the engine's own end cut off says nothing.
+func (e *Engine) beat(ctx context.Context, err error) {
+	if err != nil && ctx.Err() != nil {
+		return
+	}
 	e.mu.Lock()
 	first := !e.failing
 	e.healthy, e.failing = err == nil, err != nil
@@ -91,6 +94,7 @@ func (e *Engine) beat(err error) {
 // renew sends heartbeats until the worker is refused or, where leases lapse, could not renew in time. It
 // counts from before it sent the last good one.
 func (e *Engine) renew(ctx context.Context, w *worker, sent time.Time) error {
+	keeping := ctx
 	every := e.cfg.Lease / beatsPerLease
 	for {
 		limit := sent.Add(e.cfg.Lease - e.margin())
@@ -104,7 +108,7 @@ func (e *Engine) renew(ctx context.Context, w *worker, sent time.Time) error {
 			_, err := e.store.Heartbeat(ctx, &store.HeartbeatRequest{
 				Worker: w.id, Lease: e.cfg.Lease, Running: e.count(), MailSeen: e.hub.seenMail(),
 			})
-			e.beat(err)
+			e.beat(keeping, err)
 			return err
 		})
 		cancel()

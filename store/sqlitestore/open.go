@@ -22,6 +22,9 @@ const minSQLite = 3_051_003
 // check looks at the file before SQLite does, for errors that say what is wrong. It does not open it:
 // closing a file would drop the locks that other connections of this process hold.
 func check(path string, opts Options) error {
+	if path == "" || path == ":memory:" {
+		return errors.New("a file is needed: package memstore keeps tasks in memory")
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():

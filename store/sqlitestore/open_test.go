@@ -54,6 +54,8 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 	wantError(t, refusal(t, text, nil), "not a SQLite database")
 	wantError(t, refusal(t, dir, nil), "it is a directory")
+	wantError(t, refusal(t, "", nil), "a file is needed")
+	wantError(t, refusal(t, ":memory:", nil), "a file is needed")
 	wantError(t, refusal(t, filepath.Join(dir, "none", "a.db"), nil), "its folder")
 	wantError(t, refusal(t, filepath.Join(text, "a.db"), nil), "not a directory")
 	wantError(t, refusal(t, filepath.Join(dir, "none.db"), &Options{ReadOnly: true}), "no such file")
