@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store/memstore"
 )
 
 func TestBeyondCapacityATaskIsPendingAndRunsWhenASlotIsFree(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		word := make(chan struct{})
 		f := perdure.NewFunc[int, int]("f", nil)
 		s := serve(t, memstore.New(), perdure.Options{MaxRunning: 2}, f.Bind(func(context.Context, *turnOf) (int, error) {
@@ -60,7 +61,7 @@ func TestAFuncAtItsOwnLimitDoesNotHoldUpTheOthers(t *testing.T) {
 func TestAPromotedTurnKeepsItsSlotOnceWhenOthersWait(t *testing.T) {
 	for name, same := range map[string]bool{"of the same func": true, "of another func": false} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				word := make(chan struct{})
 				chain := perdure.NewFunc[int, int]("chain", &options{MultiTurn: true, Steerable: true})
 				other := perdure.NewFunc[int, int]("other", nil)

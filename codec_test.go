@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/sqlitestore"
 )
@@ -36,7 +36,7 @@ func keys(t *testing.T, names ...string) *perdure.AESGCM {
 func TestNothingThatIsSecretIsInTheFile(t *testing.T) {
 	const secret = "hunter2-is-my-password"
 	f := perdure.NewFunc[string, string]("f", &perdure.FuncOptions[string]{MultiTurn: true})
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		st, err := sqlitestore.Open(t.Context(), filepath.Join(dir, "t.db"), nil)
 		if err != nil {
@@ -83,7 +83,7 @@ func TestNothingThatIsSecretIsInTheFile(t *testing.T) {
 
 func TestKeysRotateAndAMissingOneIsAnErrorAndNoMismatch(t *testing.T) {
 	f := perdure.NewFunc[int, int]("f", nil)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		engine := func(codec perdure.Codec) perdure.Client {
 			eng, err := perdure.New(mem, &perdure.Options{Codec: codec})
@@ -169,7 +169,7 @@ func (l *labels) Encode(label string, plain []byte) ([]byte, error) {
 
 func TestNoTwoPlacesHaveOneLabel(t *testing.T) {
 	f := perdure.NewFunc[string, int]("f", nil)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		codec := &labels{Codec: keys(t, "a")}
 		codec.seen.set(map[string]string{})
 		s := serve(t, memstore.New(), perdure.Options{Codec: codec}, f.Bind(func(_ context.Context, turn *perdure.Turn[string, int]) (int, error) {
@@ -190,7 +190,7 @@ func (broken) Encode(string, []byte) ([]byte, error) { return nil, errNo }
 
 func TestACodecThatFailsReachesTheCaller(t *testing.T) {
 	f := perdure.NewFunc[int, int]("f", nil)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, memstore.New(), perdure.Options{Codec: broken{keys(t, "a")}}, f.Bind(echo))
 		_, err := f.Start(t.Context(), s.c, 1, &perdure.StartOptions{TaskID: "t"})
 		if !errors.Is(err, errNo) {

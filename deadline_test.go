@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/storetest"
 )
@@ -75,7 +76,7 @@ func TestThePromotedTurnWaitsForAHandlerThatIgnoredItsDeadline(t *testing.T) {
 }
 
 func TestADeadlineEndsWhileTheStoreIsAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st, broken := faulty(memstore.New())
 		f := perdure.NewFunc[int, int]("f", &options{Timeout: 3 * time.Second, TimeoutGrace: time.Second})
 		var cause box[error]
@@ -110,7 +111,7 @@ func overdue(t *testing.T, crashes int) (entries []perdure.Causes, status perdur
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		for range crashes {
 			st := storetest.NewFaulty(mem, nil)
@@ -152,7 +153,7 @@ func TestABackOffPastItsDeadlineIsEndedByAnyWorkerAndNeverEntered(t *testing.T) 
 		t.Run(name, func(t *testing.T) {
 			f := perdure.NewFunc[int, int]("f", &options{Timeout: time.Minute, Retry: perdure.FixedRetry(9, wait)})
 			bind := f.Bind(func(context.Context, *turnOf) (int, error) { return 0, errors.New("no") })
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				mem := memstore.New()
 				s := serve(t, mem, perdure.Options{}, bind)
 				after(300 * time.Millisecond) // off the beat of the sweep

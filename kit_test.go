@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/storetest"
@@ -105,7 +106,7 @@ func (s *server) counter(name string) int64 {
 // in runs a test in a bubble of virtual time with an engine on memory.
 func in(t *testing.T, opts perdure.Options, test func(t *testing.T, s *server), funcs ...perdure.Binding) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, serve(t, memstore.New(), opts, funcs...)) })
+	bubble.Test(t, func(t *testing.T) { test(t, serve(t, memstore.New(), opts, funcs...)) })
 }
 
 // faults breaks calls of a store while it is set.

@@ -5,10 +5,10 @@ import (
 	"math"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
 )
@@ -87,7 +87,7 @@ func (c *counting) Checkpoint(ctx context.Context, req *store.CheckpointRequest)
 }
 
 func TestAChangeDuringAWriteIsNotLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := &counting{Store: memstore.New()}
 		f := perdure.NewFunc[int, int]("f", nil)
 		s := serve(t, st, perdure.Options{}, f.Bind(func(ctx context.Context, turn *turnOf) (int, error) {
@@ -116,7 +116,7 @@ func TestOnlyAutoCheckpointWritesByATimerAndOnlyWhatIsNew(t *testing.T) {
 		want  int
 	}{"without": {0, 1}, "with": {5 * time.Second, 3}} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				st := &counting{Store: memstore.New()}
 				f := perdure.NewFunc[int, int]("f", &options{AutoCheckpoint: c.every})
 				s := serve(t, st, perdure.Options{}, f.Bind(func(ctx context.Context, turn *turnOf) (int, error) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/storetest"
@@ -88,7 +89,7 @@ func (k *talk) next() {
 }
 
 func TestALateAnswerToACancelDoesNotStopTheTurnAfter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k, st := newTalk(), &held{Store: memstore.New()}
 		s := serve(t, st, perdure.Options{}, k.bind())
 		first := start(t, s.c, k.f, 1, "t")
@@ -105,7 +106,7 @@ func TestALateAnswerToACancelDoesNotStopTheTurnAfter(t *testing.T) {
 }
 
 func TestALateAnswerToASteerDoesNotInterruptItsOwnTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k, st := newTalk(), &held{Store: memstore.New()}
 		s := serve(t, st, perdure.Options{}, k.bind())
 		start(t, s.c, k.f, 1, "t")
@@ -127,7 +128,7 @@ func beforeEntry(t *testing.T, elsewhere bool, do func(t *testing.T, c perdure.C
 	t.Helper()
 	var causes box[*perdure.Causes]
 	f := perdure.NewFunc[int, int]("f", &options{Steerable: true})
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		st := &held{Store: mem}
 		s := serve(t, st, perdure.Options{}, f.Bind(func(_ context.Context, turn *turnOf) (int, error) {
@@ -183,7 +184,7 @@ func TestWhatIsAskedWhileALeaseIsOnItsWayReachesTheHandler(t *testing.T) {
 }
 
 func TestASteerWhoseAnswerWasLostInterruptsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k := newTalk()
 		st, f := faulty(memstore.New())
 		s := serve(t, st, perdure.Options{}, k.bind())
@@ -198,7 +199,7 @@ func TestASteerWhoseAnswerWasLostInterruptsAtOnce(t *testing.T) {
 }
 
 func TestPendingIsLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		k, mem := newTalk(), memstore.New()
 		s := serve(t, mem, perdure.Options{}, k.bind())
 		other, err := perdure.New(mem, nil)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/sqlitestore"
@@ -22,7 +23,7 @@ const lease = 10 * time.Second
 func fenced(t *testing.T, returns bool) (ended time.Duration, cause error, again *perdure.CurrentTurn) {
 	t.Helper()
 	f := perdure.NewFunc[int, int]("f", nil)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st, broken := faulty(memstore.New())
 		began := time.Now()
 		var at box[time.Duration]
@@ -83,7 +84,7 @@ func TestAWorkerThatCannotRenewStopsItsTurnsBeforeItsLeaseLapses(t *testing.T) {
 }
 
 func TestAFencedHandlersWritesAreNotRepeated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := perdure.NewFunc[int, int]("f", nil)
 		st, broken := faulty(memstore.New())
 		var saving box[error]
@@ -126,7 +127,7 @@ func sqlite(t *testing.T) store.Store {
 }
 
 func TestOnSQLiteNoLeaseLapsesWhileTheLockIsHeld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := perdure.NewFunc[int, int]("f", nil)
 		st, broken := faulty(sqlite(t))
 		s := serve(t, st, perdure.Options{Lease: lease}, f.Bind(func(ctx context.Context, turn *turnOf) (int, error) {
@@ -153,7 +154,7 @@ func TestOnSQLiteNoLeaseLapsesWhileTheLockIsHeld(t *testing.T) {
 }
 
 func TestOnSQLiteASecondEngineIsRefusedAndARestartTakesOverAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := perdure.NewFunc[int, int]("f", nil)
 		file := sqlite(t)
 		first := storetest.NewFaulty(file, nil)
@@ -188,7 +189,7 @@ func TestOnSQLiteASecondEngineIsRefusedAndARestartTakesOverAtOnce(t *testing.T) 
 }
 
 func TestRecoveryGivesBackWhatTheDeadAttemptHadAndOnlyThat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		type order struct {
 			At  time.Time
 			Big int64

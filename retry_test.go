@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store/memstore"
 )
 
@@ -82,7 +83,7 @@ func TestARetryPolicyOfACallHoldsForItsTask(t *testing.T) {
 }
 
 func TestABackOffSurvivesARestartWithWhatIsLeftOfIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		f := perdure.NewFunc[int, int]("f", &options{Retry: perdure.FixedRetry(2, time.Hour)})
 		bind := f.Bind(func(_ context.Context, turn *turnOf) (int, error) {

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/storetest"
 )
 
 func TestAShutdownInterruptsDrainsAndReleases(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		f := perdure.NewFunc[int, int]("f", &options{Retry: perdure.FixedRetry(3, time.Second)})
 		bind := f.Bind(func(ctx context.Context, turn *turnOf) (int, error) {
@@ -66,7 +67,7 @@ func TestAShutdownInterruptsDrainsAndReleases(t *testing.T) {
 }
 
 func TestAHandlerThatIgnoresAShutdownIsLeftAndReported(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		f := perdure.NewFunc[int, int]("f", nil)
 		var opened, entered box[bool]
@@ -112,7 +113,7 @@ func TestAHandlerThatIgnoresAShutdownIsLeftAndReported(t *testing.T) {
 func TestAStoreThatHangsDoesNotHoldUpAShutdown(t *testing.T) {
 	for name, fault := range map[string]storetest.Fault{"hangs": storetest.Hang, "fails": storetest.FailBefore} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				mem := memstore.New()
 				for name, open := range map[string]func() store.Store{
 					"memory": func() store.Store { return mem }, "SQLite": func() store.Store { return sqlite(t) },
@@ -137,7 +138,7 @@ func TestAStoreThatHangsDoesNotHoldUpAShutdown(t *testing.T) {
 }
 
 func TestAStoreThatIsClosedEndsItsEngine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := memstore.New()
 		f := perdure.NewFunc[int, int]("f", nil)
 		s := serve(t, st, perdure.Options{}, f.Bind(stay))
@@ -154,7 +155,7 @@ func TestAStoreThatIsClosedEndsItsEngine(t *testing.T) {
 }
 
 func TestATurnIsNotPromotedIntoAShutdown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		f := perdure.NewFunc[int, int]("f", &options{Steerable: true})
 		s := serve(t, mem, perdure.Options{}, f.Bind(func(_ context.Context, turn *turnOf) (int, error) {

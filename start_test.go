@@ -9,12 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store/memstore"
 )
 
@@ -88,7 +88,7 @@ func TestWhatCannotBeAcceptedLeavesNoTrace(t *testing.T) {
 
 func TestInputsThatCannotBeStoredAreRefused(t *testing.T) {
 	f := perdure.NewFunc[any, int]("f", nil)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := serve(t, memstore.New(), perdure.Options{Limits: perdure.Limits{Input: 10}})
 		_, err := f.Start(t.Context(), s.c, math.Inf(1), nil)
 		fails(t, "S6: an input that is no JSON", err, perdure.ErrInvalid)
@@ -141,7 +141,7 @@ func TestAnInputIDIsAcceptedOnce(t *testing.T) {
 
 func TestOfManyConcurrentStartsOneCreatesAndOneResumes(t *testing.T) {
 	f := perdure.NewFunc[int, int]("f", &options{MultiTurn: true, Steerable: true, MaxPending: 100})
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		a, b := serve(t, mem, perdure.Options{}, f.Bind(echo)), serve(t, mem, perdure.Options{}, f.Bind(echo))
 		var mu sync.Mutex
@@ -259,7 +259,7 @@ func TestABurstIsHandledInOrderAndAllButTheLastAreInterruptedAtEntry(t *testing.
 
 func TestAResultCanBeAskedForByAnyoneAtAnyTime(t *testing.T) {
 	f := perdure.NewFunc[int, int]("f", &options{MultiTurn: true})
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		a, b := serve(t, mem, perdure.Options{}, f.Bind(echo)), serve(t, mem, perdure.Options{})
 		one := startWith(t, a.c, f, 1, &perdure.StartOptions{TaskID: "t", InputID: "one"})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/storetest"
 )
@@ -78,7 +79,7 @@ func TestATerminatedTaskEndsWhateverItsHandlerDoes(t *testing.T) {
 }
 
 func TestADeletedTaskIsGoneAndItsHandlerCannotTouchTheNext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d, mem := &deaf{}, memstore.New()
 		f := perdure.NewFunc[int, int]("f", nil)
 		s, other := serve(t, mem, perdure.Options{}, f.Bind(d.handle)), serve(t, mem, perdure.Options{})
@@ -181,7 +182,7 @@ func TestAHandlerDecidesWhatACancelDoes(t *testing.T) {
 }
 
 func TestACancelSurvivesACrashOfTheOwner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		st, broken := faulty(mem)
 		f := perdure.NewFunc[int, int]("f", nil)

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/perduretest"
 	"github.com/perdure/perdure/store/memstore"
 )
@@ -169,7 +169,7 @@ func TestReleasesAtShutdownDoNotCount(t *testing.T) {
 }
 
 func TestWhatCannotBeDecodedIsParkedUntilAnOperatorActs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		mem := memstore.New()
 		fraction := perdure.NewFunc[float64, int]("f", nil)
 		number := perdure.NewFunc[int, int]("f", nil)

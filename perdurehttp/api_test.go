@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store/memstore"
 )
@@ -32,7 +33,7 @@ type note struct {
 
 // inBubble runs a test of the handler in virtual time.
 func inBubble(t *testing.T, opts *perdurehttp.HandlerOptions, test func(t *testing.T, a *api)) {
-	synctest.Test(t, func(t *testing.T) { test(t, newAPI(t, opts)) })
+	bubble.Test(t, func(t *testing.T) { test(t, newAPI(t, opts)) })
 }
 
 func newAPI(t *testing.T, opts *perdurehttp.HandlerOptions) *api {

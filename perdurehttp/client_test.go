@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/internal/memnet"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store/memstore"
@@ -94,7 +95,7 @@ func TestAResumeWhoseAnswerIsLostIsDone(t *testing.T) {
 
 func TestAServerThatCannotBeReachedIsUnavailableAfterThePatience(t *testing.T) {
 	for patience, want := range map[time.Duration]time.Duration{0: 15 * time.Second, time.Second: time.Second, -1: 0} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := dial(t, new(memnet.Network), &perdurehttp.ClientOptions{Patience: patience})
 			begin := time.Now()
 			_, err := c.Start(t.Context(), start("echo", "t1", "i1"))
@@ -114,7 +115,7 @@ func TestAServerThatCannotBeReachedIsUnavailableAfterThePatience(t *testing.T) {
 }
 
 func TestOutcomeGivesUpAfterItsOwnPatience(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := dial(t, new(memnet.Network), &perdurehttp.ClientOptions{WaitPatience: time.Minute})
 		begin := time.Now()
 		if _, err := c.Outcome(t.Context(), perdure.TurnQuery{TaskID: "t1"}); !errors.Is(err, perdure.ErrUnavailable) {
@@ -127,7 +128,7 @@ func TestOutcomeGivesUpAfterItsOwnPatience(t *testing.T) {
 }
 
 func TestAWaiterGoesOnAfterTheServerWasRestarted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st, n := memstore.New(), new(memnet.Network)
 		f := perdure.NewFunc[note, note]("f", nil)
 		open := make(chan struct{})
@@ -224,7 +225,7 @@ type brokenReader struct{}
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 func TestASilentServerIsUnavailable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := through(t, nil, &perdurehttp.ClientOptions{Patience: -1}, func(r *http.Request, _ transport) (*http.Response, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
@@ -312,7 +313,7 @@ func TestTheClientWorksBelowAPrefixAndOverTCP(t *testing.T) {
 }
 
 func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		eng, err := perdure.New(memstore.New(), nil)
 		if err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store/memstore"
 )
@@ -73,7 +74,7 @@ func TestAPanicIsAnInternalErrorThatSaysNothing(t *testing.T) {
 }
 
 func TestAFailingStoreSaysNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		st := memstore.New()
 		eng, err := perdure.New(st, nil)
 		if err != nil {

@@ -19,10 +19,10 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
 )
@@ -59,7 +59,7 @@ type process struct {
 // test fails if that is not complete.
 func Run(t *testing.T, opts *perdure.Options, test func(t *testing.T, h *Harness), funcs ...perdure.Binding) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		h := &Harness{t: t, store: memstore.New(), hints: &hints{}, writes: map[Write]int{}}
 		if opts != nil {
 			h.opts = *opts

@@ -35,13 +35,14 @@ var allowed = map[string][]string{
 	"store/rules":         {"store"},
 	"store/memstore":      {"store", "store/rules"},
 	"store/sqlitestore":   {"store", "store/rules"},
-	"store/storetest":     {"store", "store/memstore", "store/rules"},
+	"store/storetest":     {"internal/bubble", "store", "store/memstore", "store/rules"},
 	"perdurehttp":         {".", "store"},
-	"perduretest":         {".", "store", "store/memstore"},
-	"internal/clienttest": {".", "store", "store/memstore", "store/sqlitestore"},
+	"perduretest":         {".", "internal/bubble", "store", "store/memstore"},
+	"internal/clienttest": {".", "internal/bubble", "store", "store/memstore", "store/sqlitestore"},
 	"internal/sim":        {".", "store", "store/memstore", "store/sqlitestore", "store/storetest"},
 	"internal/crashtest":  {".", "perdurehttp", "store", "store/sqlitestore"},
 	"internal/bench":      {".", "store/sqlitestore"},
+	"internal/bubble":     {},
 	"internal/archtest":   {},
 }
 
@@ -163,6 +164,9 @@ func TestNoTestSleepsOrSkips(t *testing.T) {
 				return true
 			}
 			x, _ := call.X.(*ast.Ident)
+			if x != nil && x.Name == "synctest" && call.Sel.Name == "Test" && !strings.Contains(name, "/bubble/") {
+				t.Errorf("%s: synctest.Test: use bubble.Test, which the race detector survives", fset.Position(call.Pos()))
+			}
 			if x != nil && x.Name == "time" && call.Sel.Name == "Sleep" || strings.HasPrefix(call.Sel.Name, "Skip") && x != nil && x.Name == "t" {
 				t.Errorf("%s: %s.%s", fset.Position(call.Pos()), x.Name, call.Sel.Name)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 )
 
@@ -23,7 +24,7 @@ func Run(t *testing.T, newStore func(t *testing.T) store.Store, open func(t *tes
 	for _, tests := range [][]test{startTests(), labelTests(), readTests(), stopTests()} {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					tt.run(t, newEnv(t, newStore(t), open))
 				})
 			})

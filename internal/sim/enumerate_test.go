@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/storetest"
 )
@@ -174,7 +174,7 @@ func once(op string, n int, fault storetest.Fault, down time.Duration) func(int,
 // died or were stopped.
 func play(t *testing.T, open func(*testing.T) store.Store, s scenario, decide func(int, storetest.Call) storetest.Fault) (deaths int) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := New(t, open(t), 1, decide)
 		allowed := s.run(w)
 		w.Wait()

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/storetest"
 )
@@ -87,7 +87,7 @@ func (c *chaos) decide(slot int, call storetest.Call) storetest.Fault {
 // simulate plays one seed: some callers on up to as many processes, whose store breaks.
 func simulate(t *testing.T, open func(*testing.T) store.Store, seed uint64, processes int) (got tally) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		c := &chaos{rand: rand.New(rand.NewPCG(seed, 1)), rate: 0.02 + 0.1*r.Float64(), cut: map[int]time.Time{}}
 		w := New(t, open(t), 1+r.IntN(processes), c.decide)

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/storetest"
@@ -56,7 +57,7 @@ func TestFaultyRefusesLikeAStore(t *testing.T) {
 }
 
 func TestFaultyHangsUntilTheContextEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fault := storetest.Hang
 		f := storetest.NewFaulty(memstore.New(), func(storetest.Call) storetest.Fault { return fault })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -73,7 +74,7 @@ func TestFaultyHangsUntilTheContextEnds(t *testing.T) {
 }
 
 func TestKilledFaultyIsDead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		inner := memstore.New()
 		f := storetest.NewFaulty(inner, func(storetest.Call) storetest.Fault { return storetest.Hang })
 		ended := make(chan error, 1)

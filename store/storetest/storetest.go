@@ -6,9 +6,9 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 )
 
@@ -23,7 +23,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 					t.Logf("rule %s: %s", r.id, r.sentence)
 				}
 			})
-			synctest.Test(t, func(t *testing.T) { r.test(&suite{T: t, Store: open(t)}) })
+			bubble.Test(t, func(t *testing.T) { r.test(&suite{T: t, Store: open(t)}) })
 		})
 	}
 }
