@@ -142,7 +142,7 @@ func TestNoSlotIsLost(t *testing.T) {
 				case 0:
 					_, _ = s.c.Cancel(t.Context(), id, nil)
 				case 1:
-					_, _ = s.c.Terminate(t.Context(), id, "")
+					_, _ = s.c.Terminate(t.Context(), id, nil)
 				case 2:
 					_ = s.c.Delete(t.Context(), id, nil)
 				}
@@ -153,7 +153,7 @@ func TestNoSlotIsLost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = s.c.Terminate(t.Context(), info.ID, "the end")
+			_, _ = s.c.Terminate(t.Context(), info.ID, nil)
 		}
 		after(time.Minute)
 		is(t, "P5: running at the end", s.counter("turns_running"), 0)

@@ -41,8 +41,9 @@ type Client interface {
 	// task's status afterwards; on a task that has ended it does nothing. Errors: ErrNotFound.
 	Cancel(ctx context.Context, id string, opts *CancelOptions) (Status, error)
 
-	// Terminate ends a task by force (C4). On a task that has ended it does nothing. Errors: ErrNotFound.
-	Terminate(ctx context.Context, id, reason string) (Status, error)
+	// Terminate ends a task by force (C4). On a task that has ended it does nothing. Errors: ErrNotFound;
+	// ErrDeleted when the options name an incarnation that is gone.
+	Terminate(ctx context.Context, id string, opts *TerminateOptions) (Status, error)
 
 	// Resume gives a parked task another chance. Errors: ErrNotFound; *ConflictError when not parked.
 	Resume(ctx context.Context, id string) (Status, error)
@@ -266,6 +267,12 @@ type CancelOptions struct {
 	InputID     string // only the turn of this input
 	Incarnation int64  // only of this incarnation, else ErrDeleted
 	Reason      string // told to the handler and stored
+}
+
+// TerminateOptions say more of a terminate; nil is the zero value.
+type TerminateOptions struct {
+	Incarnation int64  // only of this incarnation, else ErrDeleted
+	Reason      string // stored
 }
 
 // DeleteOptions restrict a delete.

@@ -80,9 +80,9 @@ func (h *Handle[Out]) Cancel(ctx context.Context, reason string) error {
 	return err
 }
 
-// Terminate ends the whole task by force (C4).
+// Terminate ends the whole task by force (C4). Errors: ErrDeleted when it has been deleted since.
 func (h *Handle[Out]) Terminate(ctx context.Context, reason string) error {
-	_, err := h.c.Terminate(ctx, h.a.TaskID, reason)
+	_, err := h.c.Terminate(ctx, h.a.TaskID, &TerminateOptions{Incarnation: h.a.Incarnation, Reason: reason})
 	return err
 }
 

@@ -195,8 +195,11 @@ func (c *local) Cancel(ctx context.Context, id string, opts *CancelOptions) (Sta
 		Incarnation: opts.Incarnation, Reason: opts.Reason})
 }
 
-func (c *local) Terminate(ctx context.Context, id, reason string) (Status, error) {
-	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Terminate, Reason: reason})
+func (c *local) Terminate(ctx context.Context, id string, opts *TerminateOptions) (Status, error) {
+	if opts == nil {
+		opts = &TerminateOptions{}
+	}
+	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Terminate, Incarnation: opts.Incarnation, Reason: opts.Reason})
 }
 
 func (c *local) Resume(ctx context.Context, id string) (Status, error) {

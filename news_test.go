@@ -171,7 +171,7 @@ func TestWhatIsAskedWhileALeaseIsOnItsWayReachesTheHandler(t *testing.T) {
 			if want := (perdure.Causes{Steered: true}); got == nil || *got != want {
 				t.Errorf("G5: entered with %+v, want %+v", got, want)
 			}
-			got = beforeEntry(t, elsewhere, func(t *testing.T, c perdure.Client, _ *fn) { c.Terminate(t.Context(), "t", "") })
+			got = beforeEntry(t, elsewhere, func(t *testing.T, c perdure.Client, _ *fn) { c.Terminate(t.Context(), "t", nil) })
 			if got != nil {
 				t.Errorf("C4: a terminated turn was entered")
 			}

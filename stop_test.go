@@ -69,7 +69,7 @@ func TestATerminatedTaskEndsWhateverItsHandlerDoes(t *testing.T) {
 		d.open()
 		is(t, "C4: status after the handler returned", task(t, s.c, "t").Status, perdure.Terminated)
 		is(t, "C4: metadata", len(task(t, s.c, "t").Metadata), 0)
-		status, err := s.c.Terminate(t.Context(), "t", "again")
+		status, err := s.c.Terminate(t.Context(), "t", nil)
 		is(t, "C7: terminate of an ended task", status, perdure.Terminated)
 		is(t, "C7: error", err, nil)
 		status, err = s.c.Cancel(t.Context(), "t", nil)

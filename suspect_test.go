@@ -192,7 +192,7 @@ func TestWhatCannotBeDecodedIsParkedUntilAnOperatorActs(t *testing.T) {
 		}
 		status, _ := s.c.Cancel(t.Context(), "cancel", nil)
 		is(t, "C7: cancel of a parked task", status, perdure.Cancelled)
-		status, _ = s.c.Terminate(t.Context(), "terminate", "")
+		status, _ = s.c.Terminate(t.Context(), "terminate", nil)
 		is(t, "C7: terminate of a parked task", status, perdure.Terminated)
 		is(t, "Parked: delete", s.c.Delete(t.Context(), "delete", nil), nil)
 		_, err = s.c.Task(t.Context(), "delete")

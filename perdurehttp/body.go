@@ -24,7 +24,8 @@ type cancelBody struct {
 
 // terminateBody is what POST …/terminate takes.
 type terminateBody struct {
-	Reason string `json:"reason,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	Incarnation int64  `json:"incarnation,omitempty"`
 }
 
 // members maps the names that an object may have to where their values go: *string and its kin,

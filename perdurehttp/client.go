@@ -270,8 +270,12 @@ func (c *Client) Cancel(ctx context.Context, id string, opts *perdure.CancelOpti
 }
 
 // Terminate implements perdure.Client.
-func (c *Client) Terminate(ctx context.Context, id, reason string) (perdure.Status, error) {
-	return c.ask(ctx, id, "/terminate", terminateBody{Reason: reason}, reason)
+func (c *Client) Terminate(ctx context.Context, id string, opts *perdure.TerminateOptions) (perdure.Status, error) {
+	var body terminateBody
+	if opts != nil {
+		body = terminateBody{Reason: opts.Reason, Incarnation: opts.Incarnation}
+	}
+	return c.ask(ctx, id, "/terminate", body, body.Reason)
 }
 
 // Resume implements perdure.Client. When it had to be sent twice, a task that goes on is taken for the

@@ -132,7 +132,7 @@ func taskRoutes() []route {
 		method: http.MethodPost, path: "/v1/tasks/{id}/terminate", serve: (*Handler).terminate, body: terminateBody{},
 		summary: "End a task by force",
 		answers: map[int]answer{http.StatusAccepted: {about: "The task has ended.", body: taskStatus{}}},
-		codes:   []Code{CodeMediaType, CodeNotFound, CodeTooLarge},
+		codes:   []Code{CodeMediaType, CodeNotFound, CodeDeleted, CodeTooLarge},
 	}, {
 		method: http.MethodPost, path: "/v1/tasks/{id}/resume", serve: (*Handler).resume,
 		summary: "Let a parked task go on",

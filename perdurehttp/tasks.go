@@ -173,10 +173,13 @@ func (h *Handler) terminate(c *call) error {
 		return err
 	}
 	var body terminateBody
-	if err := decodeObject(data, members{"reason": &body.Reason}); err != nil {
+	if err := decodeObject(data, members{"reason": &body.Reason, "incarnation": &body.Incarnation}); err != nil {
 		return err
 	}
-	status, err := h.client.Terminate(c.r.Context(), c.id, body.Reason)
+	if body.Incarnation < 0 {
+		return invalid("field \"incarnation\" must be at least 1")
+	}
+	status, err := h.client.Terminate(c.r.Context(), c.id, &perdure.TerminateOptions{Incarnation: body.Incarnation, Reason: body.Reason})
 	return h.asked(c, status, err)
 }
 

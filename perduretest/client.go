@@ -58,8 +58,8 @@ func (c client) Cancel(ctx context.Context, id string, opts *perdure.CancelOptio
 	return again(ctx, c.h, func(now perdure.Client) (perdure.Status, error) { return now.Cancel(ctx, id, opts) })
 }
 
-func (c client) Terminate(ctx context.Context, id, reason string) (perdure.Status, error) {
-	return again(ctx, c.h, func(now perdure.Client) (perdure.Status, error) { return now.Terminate(ctx, id, reason) })
+func (c client) Terminate(ctx context.Context, id string, opts *perdure.TerminateOptions) (perdure.Status, error) {
+	return again(ctx, c.h, func(now perdure.Client) (perdure.Status, error) { return now.Terminate(ctx, id, opts) })
 }
 
 func (c client) Resume(ctx context.Context, id string) (perdure.Status, error) {

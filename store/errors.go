@@ -7,7 +7,7 @@ import (
 
 // Errors of every store. Any other error means that the result is unknown: repeat the operation.
 var (
-	ErrNotFound      = errors.New("task not found")
+	ErrNotFound      = errors.New("no such task or turn")
 	ErrDeleted       = errors.New("task deleted")
 	ErrLeaseLost     = errors.New("lease lost")
 	ErrWorkerDead    = errors.New("worker lapsed")

@@ -50,6 +50,8 @@ func TestBadInputsAreOneClearLine(t *testing.T) {
 		"if-exists":          {`start countdown --input {"steps":1} --if-exists maybe`, 2, "if_exists"},
 		"deliver":            {`start countdown --input {"steps":1} --deliver later`, 2, "deliver"},
 		"negative timeout":   {`start countdown --timeout -1s`, 2, "--timeout"},
+		"timeout of no wait": {`start countdown --timeout 1s`, 2, "--wait"},
+		"mistyped file":      {`start countdown --db typo.db`, 1, "no such file"},
 		"no func":            {`start`, 2, "accepts 1 arg"},
 		"get nothing":        {`get nope`, 3, "nope"},
 		"get an odd ID":      {`get ../../etc`, 3, "etc"},

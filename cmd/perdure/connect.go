@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,6 +141,9 @@ func (c fileClient) Outcome(ctx context.Context, q perdure.TurnQuery) (*perdure.
 
 // openFile opens a file beside the server that may be running on it.
 func (a *app) openFile(ctx context.Context, mode access) (*session, error) {
+	if _, err := os.Stat(a.target.db); err != nil {
+		return nil, fmt.Errorf("open store: %w (\"perdure serve\" makes the file)", err)
+	}
 	st, err := sqlitestore.Open(ctx, a.target.db, &sqlitestore.Options{ReadOnly: mode == reads})
 	if err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ status; nothing changes on a task that has ended.`,
 		Example: `  perdure terminate nightly --reason "stuck"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.signal(c.Context(), writes, args[0], func(ctx context.Context, s *session) (perdure.Status, error) {
-				return s.Terminate(ctx, args[0], reason)
+				return s.Terminate(ctx, args[0], &perdure.TerminateOptions{Reason: reason})
 			})
 		},
 	}

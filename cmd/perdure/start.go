@@ -109,8 +109,11 @@ func (f *starting) complete(flags *pflag.FlagSet, in io.Reader) (err error) {
 			return usage("--retry: %w", err)
 		}
 	}
-	if f.timeout < 0 {
+	switch {
+	case f.timeout < 0:
 		return usage("--timeout: must not be %v", f.timeout)
+	case f.timeout > 0 && !f.wait:
+		return usage("--timeout bounds the wait of --wait, which is not given")
 	}
 	f.req.Input, err = readInput(f.input, in)
 	return err

@@ -75,7 +75,7 @@ func (a *app) outcome(ctx context.Context, s *session, q perdure.TurnQuery) (*pe
 		}
 		if !away {
 			away = true
-			a.say("the server at %s does not answer; still waiting", s.where)
+			a.say("the server at %s does not answer (%s); still waiting", s.where, message(err))
 		}
 	}
 }

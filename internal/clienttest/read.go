@@ -205,7 +205,7 @@ func notFound(t *testing.T, e *env) {
 		_, turnErr := e.client.Turn(ctx, perdure.TurnQuery{TaskID: id})
 		_, outcomeErr := e.client.Outcome(ctx, perdure.TurnQuery{TaskID: id})
 		_, cancelErr := e.client.Cancel(ctx, id, nil)
-		_, terminateErr := e.client.Terminate(ctx, id, "")
+		_, terminateErr := e.client.Terminate(ctx, id, nil)
 		_, resumeErr := e.client.Resume(ctx, id)
 		var turnsErr error
 		for _, turnsErr = range e.client.Turns(ctx, id, 0) {
@@ -239,7 +239,8 @@ func otherIncarnation(t *testing.T, e *env) {
 	_, inputErr := e.client.Turn(ctx, perdure.TurnQuery{TaskID: "t1", Incarnation: old.Incarnation, InputID: "i1"})
 	_, outcomeErr := e.client.Outcome(ctx, q)
 	_, cancelErr := e.client.Cancel(ctx, "t1", &perdure.CancelOptions{Turn: 1, Incarnation: old.Incarnation})
-	for i, err := range []error{turnErr, inputErr, outcomeErr, cancelErr} {
+	_, terminateErr := e.client.Terminate(ctx, "t1", &perdure.TerminateOptions{Incarnation: old.Incarnation})
+	for i, err := range []error{turnErr, inputErr, outcomeErr, cancelErr, terminateErr} {
 		if !errors.Is(err, perdure.ErrDeleted) {
 			t.Errorf("call %d: got %v, want ErrDeleted", i, err)
 		}

@@ -62,7 +62,7 @@ func stopEnded(t *testing.T, e *env) {
 	if status, err := e.client.Cancel(t.Context(), "t1", nil); err != nil || status != perdure.Completed {
 		t.Errorf("Cancel: got %v, %v, want completed", status, err)
 	}
-	if status, err := e.client.Terminate(t.Context(), "t1", "late"); err != nil || status != perdure.Completed {
+	if status, err := e.client.Terminate(t.Context(), "t1", &perdure.TerminateOptions{Reason: "late"}); err != nil || status != perdure.Completed {
 		t.Errorf("Terminate: got %v, %v, want completed", status, err)
 	}
 }
@@ -70,7 +70,7 @@ func stopEnded(t *testing.T, e *env) {
 func terminate(t *testing.T, e *env) {
 	running := e.start(t, request("chat", "t1", "i1", "hold"))
 	queued := e.start(t, request("chat", "t1", "i2", "two"))
-	status, err := e.client.Terminate(t.Context(), "t1", "stop it")
+	status, err := e.client.Terminate(t.Context(), "t1", &perdure.TerminateOptions{Reason: "stop it"})
 	if err != nil || status != perdure.Terminated {
 		t.Errorf("Terminate: got %v, %v, want terminated", status, err)
 	}
@@ -157,7 +157,7 @@ func longReason(t *testing.T, e *env) {
 	if _, err := e.client.Cancel(t.Context(), "t1", &perdure.CancelOptions{Reason: long}); !errors.Is(err, perdure.ErrTooLarge) {
 		t.Errorf("Cancel: got %v, want ErrTooLarge", err)
 	}
-	if _, err := e.client.Terminate(t.Context(), "t1", "\xff"); !errors.Is(err, perdure.ErrInvalid) {
+	if _, err := e.client.Terminate(t.Context(), "t1", &perdure.TerminateOptions{Reason: "\xff"}); !errors.Is(err, perdure.ErrInvalid) {
 		t.Errorf("Terminate: got %v, want ErrInvalid", err)
 	}
 }

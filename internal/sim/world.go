@@ -212,7 +212,7 @@ func (w *World) Cancel(task string) error {
 // Terminate ends a task by force.
 func (w *World) Terminate(task string) error {
 	_, err := call(w, func(ctx context.Context, c perdure.Client) (perdure.Status, error) {
-		return c.Terminate(ctx, task, "test")
+		return c.Terminate(ctx, task, &perdure.TerminateOptions{Reason: "test"})
 	})
 	return err
 }
