@@ -29,6 +29,10 @@ type FuncOptions[In any] struct {
 	// Steerable lets inputs be queued while a turn runs; MaxPending (default 10) bounds how many (G2). Stored.
 	Steerable  bool
 	MaxPending int
+	// SteerGrace is how long a newer input leaves the running turn's Interrupt alone. In that time only
+	// SafePoint tells of it, so that the turn can be steered between its steps and not inside one.
+	// Other causes do not wait. Default 0: the interrupt fires at once.
+	SteerGrace time.Duration
 
 	// Timeout bounds a turn, counted from its first entry, across crashes (C5); 0 means none. When it has
 	// passed, the interrupt fires; after TimeoutGrace (default 30 s) the turn is terminated. Stored.
@@ -105,7 +109,7 @@ func (f *Func[In, Out]) validate() error {
 		return invalid("the name must match %s", identifier)
 	}
 	for field, d := range map[string]time.Duration{"Timeout": o.Timeout, "TimeoutGrace": o.TimeoutGrace,
-		"Linger": o.Linger, "AutoCheckpoint": o.AutoCheckpoint} {
+		"Linger": o.Linger, "AutoCheckpoint": o.AutoCheckpoint, "SteerGrace": o.SteerGrace} {
 		if d < 0 {
 			return invalid("%s must not be %v", field, d)
 		}
@@ -124,6 +128,8 @@ func (f *Func[In, Out]) validate() error {
 		return invalid("an Ephemeral func has a Linger, not a Retention")
 	case o.MaxPending > 0 && !o.Steerable:
 		return invalid("MaxPending is for Steerable funcs")
+	case o.SteerGrace > 0 && !o.Steerable:
+		return invalid("SteerGrace is for Steerable funcs")
 	}
 	return o.Retry.validate()
 }
@@ -178,7 +184,7 @@ func (f *Func[In, Out]) Bind(handler Handler[In, Out]) Binding {
 	}
 	b.fn = engine.Func{
 		Name: f.name, Settings: f.settings, MaxRunning: f.opts.MaxRunning,
-		AutoCheckpoint: f.opts.AutoCheckpoint, Retryable: f.opts.Retry.Retryable,
+		AutoCheckpoint: f.opts.AutoCheckpoint, SteerGrace: f.opts.SteerGrace, Retryable: f.opts.Retry.Retryable,
 		Run: func(ctx context.Context, a *engine.Attempt) engine.Exit { return run(ctx, a, handler) },
 	}
 	b.desc = f.describeRaw

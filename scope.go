@@ -94,6 +94,12 @@ func (s *Scope) Checkpoint(ctx context.Context) error { return s.a.Checkpoint(ct
 // short, and ctx to what must be saved.
 func (s *Scope) Interrupt() context.Context { return s.a.Interrupt() }
 
+// SafePoint returns nil at once while nobody waits for the turn to end, and otherwise the interrupt's error,
+// for the handler to return. Call it between steps that must not be cut: with FuncOptions.SteerGrace a
+// steer is seen here at once, and by [Scope.Interrupt] only after the grace. When the turn may no longer
+// write it returns why (C1), and when ctx has ended that one's cause.
+func (s *Scope) SafePoint(ctx context.Context) error { return s.a.SafePoint(ctx) }
+
 // Interrupted reports whether the turn has been asked to wrap up.
 func (s *Scope) Interrupted() bool { return s.a.Causes().Any() }
 

@@ -48,6 +48,8 @@ type Attempt struct {
 	over      bool  // it may no longer write, and its end was noted
 	keptSlot  bool  // the slot was taken over from the turn before, past others that wait
 	deadline  *time.Timer
+	grace     *time.Timer // of the steer
+	graceOver bool
 	auto      *time.Timer
 	probation *time.Timer
 }

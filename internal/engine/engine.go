@@ -36,6 +36,7 @@ type Func struct {
 	Settings       store.Settings
 	MaxRunning     int // 0: no limit of its own
 	AutoCheckpoint time.Duration
+	SteerGrace     time.Duration // how long a steer alone does not fire the interrupt
 	Run            func(ctx context.Context, a *Attempt) Exit
 	Retryable      func(error) bool // nil: every error
 }

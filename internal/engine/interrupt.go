@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ type Causes struct {
 
 // Any reports whether there is a cause.
 func (c Causes) Any() bool { return c.Steered || c.Cancel || c.Deadline || c.Shutdown }
+
+// steeredOnly reports whether a newer input is all there is.
+func (c Causes) steeredOnly() bool { return c.Steered && !c.Cancel && !c.Deadline && !c.Shutdown }
 
 func (c Causes) String() string {
 	var s []string
@@ -50,19 +54,45 @@ func (e *InterruptError) Error() string { return fmt.Sprintf("%v: %v", ErrInterr
 // Is makes errors.Is(err, ErrInterrupted) true.
 func (e *InterruptError) Is(target error) bool { return target == ErrInterrupted }
 
-// Interrupt adds causes to the turn and fires its interrupt.
+// interrupt adds causes to the turn and fires its interrupt. A steer alone waits for the func's grace.
 func (a *Attempt) interrupt(more Causes) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.causes = a.causes.with(more)
+	if a.causes.Steered && a.grace == nil && a.fn.SteerGrace > 0 && !a.returned {
+		a.grace = time.AfterFunc(a.fn.SteerGrace, a.endGrace)
+	}
+	a.fireIfCaused()
+}
+
+func (a *Attempt) endGrace() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.graceOver = true
 	a.fireIfCaused()
 }
 
 // fireIfCaused fires the interrupt, if there is a cause and anybody who could see it. a.mu is held.
 func (a *Attempt) fireIfCaused() {
-	if a.fire != nil && a.causes.Any() {
+	held := a.causes.steeredOnly() && a.fn.SteerGrace > 0 && !a.graceOver
+	if a.fire != nil && a.causes.Any() && !held {
 		a.fire(&InterruptError{Causes: a.causes})
 	}
+}
+
+// SafePoint returns the interrupt's error as soon as there is a cause, whatever the grace of a steer; the
+// cause of the end of ctx, or of the attempt's own, if that is over; else nil.
+func (a *Attempt) SafePoint(ctx context.Context) error {
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
+	}
+	if causes := a.Causes(); causes.Any() {
+		return &InterruptError{Causes: causes}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // Causes returns why the turn is interrupted; none while it is not.
@@ -107,7 +137,7 @@ func (a *Attempt) pastDeadline() {
 func (a *Attempt) stopTimers() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, t := range []*time.Timer{a.deadline, a.auto, a.probation} {
+	for _, t := range []*time.Timer{a.deadline, a.grace, a.auto, a.probation} {
 		if t != nil {
 			t.Stop()
 		}
