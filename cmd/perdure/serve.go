@@ -17,6 +17,7 @@ import (
 
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/examples/funcs"
+	"github.com/perdure/perdure/examples/funcs/model"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/sqlitestore"
@@ -26,6 +27,8 @@ import (
 type settings struct {
 	db, listen          string
 	examples            bool
+	modelURL, modelName string
+	modelDelay          time.Duration
 	maxRunning          int
 	maxRecoveries       int
 	lease, drain        time.Duration
@@ -64,6 +67,9 @@ func (a *app) serveCommand() *cobra.Command {
 	flags.StringVar(&set.db, "db", "perdure.db", "the SQLite `FILE` that keeps the tasks")
 	flags.StringVar(&set.listen, "listen", "127.0.0.1:8088", "the `ADDRESS` to serve at; port 0 takes a free one")
 	flags.BoolVar(&set.examples, "examples", false, "run the example funcs")
+	flags.DurationVar(&set.modelDelay, "model-delay", 30*time.Millisecond, "what the scripted model of the chat example waits before each word")
+	flags.StringVar(&set.modelURL, "model-url", "", "the `URL` of an OpenAI-compatible endpoint that answers in the chat example\n(its key: $PERDURE_MODEL_KEY)")
+	flags.StringVar(&set.modelName, "model-name", "default", "the `NAME` of the model there")
 	flags.IntVar(&set.maxRunning, "max-running", 1000, "run at most so many turns at once")
 	flags.IntVar(&set.maxRecoveries, "max-recoveries", 20, "park a task whose turn has killed its process more often")
 	flags.DurationVar(&set.lease, "lease", 15*time.Second, "how long a worker may be silent before others take its tasks")
@@ -110,7 +116,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	opts := &perdure.Options{Logger: s.log, MaxRunning: s.set.maxRunning, MaxRecoveries: s.set.maxRecoveries,
 		Lease: s.set.lease, Drain: s.set.drain}
 	if s.set.examples {
-		opts.Funcs = funcs.All(nil)
+		opts.Funcs = funcs.All(&funcs.Options{Model: s.model()})
 	}
 	if s.eng, err = perdure.New(s.store, opts); err != nil {
 		return err
@@ -133,10 +139,22 @@ func (set *settings) validate() error {
 		return usage("--max-recoveries: must be at least 1, not %d", set.maxRecoveries)
 	case set.drain <= 0:
 		return usage("--drain: must be more than 0, not %v", set.drain)
+	case set.modelDelay < 0:
+		return usage("--model-delay: must not be %v", set.modelDelay)
+	case set.modelURL != "" && !strings.HasPrefix(set.modelURL, "http://") && !strings.HasPrefix(set.modelURL, "https://"):
+		return usage("--model-url %s: it must be the URL of an HTTP endpoint, such as http://127.0.0.1:11434/v1", set.modelURL)
 	case set.lease <= 0:
 		return usage("--lease: must be more than 0, not %v", set.lease)
 	}
 	return nil
+}
+
+// model is what answers in the chat example.
+func (s *server) model() model.Model {
+	if s.set.modelURL == "" {
+		return model.Scripted{Delay: s.set.modelDelay}
+	}
+	return &model.OpenAI{URL: s.set.modelURL, Name: s.set.modelName, Key: s.app.getenv("PERDURE_MODEL_KEY")}
 }
 
 func (s *server) logger() (*slog.Logger, error) {

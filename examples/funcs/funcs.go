@@ -1,7 +1,7 @@
 // Package funcs holds the example funcs that "perdure serve --examples" runs and that the programs beside
 // it run alone. Each shows one thing: digest, work that a crash does not repeat; countdown, crashes and
-// retries on demand; approval, a task that waits for a person; retry, a flaky call; provenance, what a
-// task knows of itself.
+// retries on demand; approval, a task that waits for a person; chat, a conversation that is steered;
+// multiturn, an agent with a session; retry, a flaky call; provenance, what a task knows of itself.
 package funcs
 
 import (
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/examples/funcs/model"
 )
 
 // Options change what the examples do to the process that runs them. Nil is the default.
@@ -18,20 +19,29 @@ type Options struct {
 	// Exit ends the process for countdown's crash_at. Default: os.Exit. In tests it may be something
 	// that does not return.
 	Exit func(code int)
+	// Model answers in chat. Default: the scripted one, with 30 ms before each word.
+	Model model.Model
 }
 
 // All returns every example func with its handler.
 func All(opts *Options) []perdure.Binding {
-	exit := os.Exit
+	o := Options{Exit: os.Exit, Model: model.Scripted{Delay: defaultModelDelay}}
 	if opts != nil && opts.Exit != nil {
-		exit = opts.Exit
+		o.Exit = opts.Exit
+	}
+	if opts != nil && opts.Model != nil {
+		o.Model = opts.Model
 	}
 	return []perdure.Binding{
 		Digest.Bind(digest),
 		Countdown.Bind(func(ctx context.Context, turn *perdure.Turn[CountdownInput, CountdownOutput]) (CountdownOutput, error) {
-			return countdown(ctx, turn, exit)
+			return countdown(ctx, turn, o.Exit)
 		}),
 		Approval.Bind(approval),
+		Chat.Bind(func(ctx context.Context, turn *perdure.Turn[ChatInput, ChatOutput]) (ChatOutput, error) {
+			return chat(ctx, turn, o.Model)
+		}),
+		Multiturn.Bind(multiturn),
 		Retry.Bind(retry),
 		Provenance.Bind(provenance),
 	}
