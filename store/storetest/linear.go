@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,12 +19,13 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// RunLinear makes concurrent histories of Offer (with a lease), Settle and Terminate on a few tasks and checks that
-// each could have come from operations that took place one after the other.
+// RunLinear makes concurrent histories of Offer (with and without a lease), Claim, Settle, and Signal (cancel of
+// one input, terminate) on a few tasks and checks that each could have come from operations that took place
+// one after the other.
 func RunLinear(t *testing.T, open func(t *testing.T) store.Store) {
 	for round := range 10 {
 		t.Run(fmt.Sprintf("seed=%d", round), func(t *testing.T) {
-			h := &history{T: t, store: open(t)}
+			h := &history{T: t, store: open(t), last: map[string]string{}}
 			h.run(uint64(round))
 			if porcupine.CheckOperationsTimeout(linearModel(), h.ops, 20*time.Second) == porcupine.Illegal {
 				t.Errorf("no order of the operations explains their answers: %+v", h.ops)
@@ -34,6 +37,7 @@ func RunLinear(t *testing.T, open func(t *testing.T) store.Store) {
 // linearIn is one call; linearOut its answer, as far as the model knows it.
 type linearIn struct {
 	op, task, input string
+	lease           bool // offer, settle: keep or take the lease
 	epoch           int64
 }
 
@@ -44,10 +48,11 @@ type linearOut struct {
 
 // linearState is what the model knows of one multi-turn, steerable task with room for two inputs.
 type linearState struct {
-	status store.Status
-	inputs string // accepted
-	queued int
-	epoch  int64
+	status  store.Status
+	inputs  string // accepted, in the order of their turns
+	queue   string // of them, those that wait
+	current int    // number of the turn that is, or was, current
+	epoch   int64
 }
 
 // linearModel is the rule table in short; a history is checked task by task.
@@ -78,52 +83,102 @@ func byTask(all []porcupine.Operation) [][]porcupine.Operation {
 func linearStep(s linearState, in linearIn) (linearState, linearOut) {
 	switch in.op {
 	case "offer":
-		return linearOffer(s, in.input)
+		return linearOffer(s, in)
+	case "claim":
+		if s.status != store.Pending {
+			return s, linearOut{}
+		}
+		s = s.enter()
+		return s, linearOut{answer: s.running(), epoch: s.epoch}
 	case "settle":
-		return linearSettle(s, in.epoch)
+		return linearSettle(s, in)
+	case "cancel":
+		return linearCancel(s, in.input)
 	}
 	switch {
 	case s.status == "":
 		return s, linearOut{answer: store.ErrNotFound.Error()}
 	case s.status != store.Terminated:
-		s.status, s.queued = store.Terminated, 0
+		s.status, s.queue = store.Terminated, ""
 	}
 	return s, linearOut{answer: string(s.status)}
 }
 
-func linearOffer(s linearState, input string) (linearState, linearOut) {
-	switch known := slices.Contains([]byte(s.inputs), input[0]); {
-	case known:
+// enter leases the current turn.
+func (s linearState) enter() linearState {
+	s.status = store.InProgress
+	s.epoch++
+	return s
+}
+
+// next is the state after the end of the current turn.
+func (s linearState) next() linearState {
+	if s.queue == "" {
+		s.status = store.Suspended
+		return s
+	}
+	s.status, s.current, s.queue = store.Pending, 1+strings.IndexByte(s.inputs, s.queue[0]), s.queue[1:]
+	return s
+}
+
+// running is the input of the current turn.
+func (s linearState) running() string { return s.inputs[s.current-1 : s.current] }
+
+func linearOffer(s linearState, in linearIn) (linearState, linearOut) {
+	open := s.status == store.InProgress || s.status == store.Pending
+	switch {
+	case strings.Contains(s.inputs, in.input):
 		return s, linearOut{answer: string(store.Known)}
 	case s.status == store.Terminated:
 		return s, linearOut{answer: "conflict"}
-	case s.status == store.InProgress && s.queued == 2:
+	case open && len(s.queue) == 2:
 		return s, linearOut{answer: store.ErrQueueFull.Error()}
 	}
-	s.inputs += input
-	if s.status == store.InProgress {
-		s.queued++
+	s.inputs += in.input
+	if open {
+		s.queue += in.input
 		return s, linearOut{answer: string(store.Queued)}
 	}
-	out := linearOut{answer: string(store.Resumed), epoch: s.epoch + 1}
+	out := linearOut{answer: string(store.Resumed)}
 	if s.status == "" {
 		out.answer = string(store.Created)
 	}
-	s.status, s.epoch = store.InProgress, out.epoch
+	s.status, s.current = store.Pending, len(s.inputs)
+	if in.lease {
+		s = s.enter()
+		out.epoch = s.epoch
+	}
 	return s, out
 }
 
-func linearSettle(s linearState, epoch int64) (linearState, linearOut) {
-	switch {
-	case s.status != store.InProgress || s.epoch != epoch:
+func linearSettle(s linearState, in linearIn) (linearState, linearOut) {
+	if s.status != store.InProgress || s.epoch != in.epoch {
 		return s, linearOut{answer: store.ErrLeaseLost.Error()}
-	case s.queued > 0:
-		s.queued--
-		s.epoch++
-		return s, linearOut{answer: string(store.InProgress), epoch: s.epoch}
 	}
-	s.status = store.Suspended
+	if s = s.next(); s.status == store.Pending && in.lease {
+		s = s.enter()
+		return s, linearOut{answer: string(s.status), epoch: s.epoch}
+	}
 	return s, linearOut{answer: string(s.status)}
+}
+
+// linearCancel is the cancel of one input, which answers what it found that to be.
+func linearCancel(s linearState, input string) (linearState, linearOut) {
+	number := 1 + strings.Index(s.inputs, input)
+	answer := "over"
+	switch {
+	case number == 0:
+		return s, linearOut{answer: store.ErrNotFound.Error()}
+	case strings.Contains(s.queue, input):
+		answer = "ended"
+		s.queue = strings.ReplaceAll(s.queue, input, "")
+	case number == s.current && s.status == store.InProgress:
+		answer = "asked"
+	case number == s.current && s.status == store.Pending:
+		answer = "ended"
+		s = s.next()
+	}
+	return s, linearOut{answer: answer + " " + string(s.status)}
 }
 
 // history records what concurrent callers do.
@@ -133,6 +188,7 @@ type history struct {
 	clock atomic.Int64
 	mu    sync.Mutex
 	ops   []porcupine.Operation
+	last  map[string]string // by task: the input offered last
 }
 
 var linearSettings = store.Settings{MultiTurn: true, Steerable: true, MaxPending: 2, MaxRecoveries: 20}
@@ -146,7 +202,7 @@ func (h *history) run(seed uint64) {
 	for client := range 4 {
 		r := rand.New(rand.NewPCG(seed, uint64(client)))
 		all.Go(func() {
-			for range 12 {
+			for range 30 {
 				h.act(client, r)
 			}
 		})
@@ -157,27 +213,50 @@ func (h *history) run(seed uint64) {
 
 // act does one operation, and settles the lease if it gave one; only its holder knows a lease.
 func (h *history) act(client int, r *rand.Rand) {
-	task := fmt.Sprint("t", r.IntN(2))
-	if r.IntN(20) == 0 {
+	task, input := fmt.Sprint("t", r.IntN(2)), string(rune('A'+r.IntN(26)))
+	var lease store.Lease
+	switch n := r.IntN(20); {
+	case n == 0:
 		h.record(client, linearIn{op: "terminate", task: task}, h.terminate)
 		return
+	case n < 6:
+		h.record(client, linearIn{op: "cancel", task: task, input: h.recent(task)}, h.cancel)
+		return
+	case n < 9:
+		h.record(client, linearIn{op: "claim", task: task}, func(in linearIn) (out linearOut) {
+			out, lease = h.claim(in)
+			return out
+		})
+	default:
+		h.offered(task, input)
+		h.record(client, linearIn{op: "offer", task: task, input: input, lease: n < 16}, func(in linearIn) (out linearOut) {
+			out, lease = h.offer(in)
+			return out
+		})
 	}
-	in := linearIn{op: "offer", task: task, input: string(rune('A' + r.IntN(26)))}
-	var lease store.Lease
-	h.record(client, in, func(in linearIn) (out linearOut) {
-		out, lease = h.offer(in)
-		return out
-	})
 	for lease.Epoch != 0 {
-		in = linearIn{op: "settle", task: task, epoch: lease.Epoch}
-		h.record(client, in, func(linearIn) (out linearOut) {
-			out, lease = h.settle(lease)
+		h.record(client, linearIn{op: "settle", task: task, epoch: lease.Epoch, lease: r.IntN(2) == 0}, func(in linearIn) (out linearOut) {
+			out, lease = h.settle(lease, in)
 			return out
 		})
 	}
 }
 
+// offered notes the input that was offered last to a task; recent returns it.
+func (h *history) offered(task, input string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last[task] = input
+}
+
+func (h *history) recent(task string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return cmp.Or(h.last[task], "A")
+}
+
 func (h *history) record(client int, in linearIn, call func(linearIn) linearOut) {
+	runtime.Gosched() // others may come in between
 	begun := h.clock.Add(1)
 	out := call(in)
 	ended := h.clock.Add(1)
@@ -196,8 +275,8 @@ func answer(err error) linearOut {
 
 func (h *history) offer(in linearIn) (linearOut, store.Lease) {
 	o, err := h.store.Offer(context.Background(), &store.OfferRequest{
-		TaskID: in.task, Func: "f", InputID: in.input, Input: []byte("1"), Digests: []store.Digest{{Sum: "d"}},
-		Settings: &linearSettings, Worker: "w", Lease: true, Request: h.clock.Add(1),
+		TaskID: in.task, Func: "func of " + in.task, InputID: in.input, Input: []byte("1"), Digests: []store.Digest{{Sum: "d"}},
+		Settings: &linearSettings, Worker: "w", Lease: in.lease, Request: h.clock.Add(1),
 	})
 	if err != nil {
 		return answer(err), store.Lease{}
@@ -205,9 +284,23 @@ func (h *history) offer(in linearIn) (linearOut, store.Lease) {
 	return granted(string(o.Decision), o.Entry)
 }
 
-func (h *history) settle(lease store.Lease) (linearOut, store.Lease) {
+// claim claims one task: each has a func of its own.
+func (h *history) claim(in linearIn) (linearOut, store.Lease) {
+	c, err := h.store.Claim(context.Background(), &store.ClaimRequest{
+		Worker: "w", Request: h.clock.Add(1), Limit: 1, Funcs: []store.ClaimFunc{{Name: "func of " + in.task, Limit: 1}},
+	})
+	if err != nil {
+		return answer(err), store.Lease{}
+	}
+	if len(c.Entries) == 0 {
+		return linearOut{}, store.Lease{}
+	}
+	return granted(c.Entries[0].Task.Turn.InputID, c.Entries[0])
+}
+
+func (h *history) settle(lease store.Lease, in linearIn) (linearOut, store.Lease) {
 	d, err := h.store.Settle(context.Background(), &store.SettleRequest{
-		Lease: lease, Kind: store.SettleEnd, Outcome: store.Completed, Then: store.Suspended, KeepLease: true,
+		Lease: lease, Kind: store.SettleEnd, Outcome: store.Completed, Then: store.Suspended, KeepLease: in.lease,
 		Request: h.clock.Add(1),
 	})
 	if err != nil {
@@ -221,6 +314,19 @@ func granted(answer string, e *store.Entry) (linearOut, store.Lease) {
 		return linearOut{answer: answer}, store.Lease{}
 	}
 	return linearOut{answer: answer, epoch: e.Lease.Epoch}, e.Lease
+}
+
+func (h *history) cancel(in linearIn) linearOut {
+	d, err := h.store.Signal(context.Background(), &store.SignalRequest{TaskID: in.task, Kind: store.Cancel, InputID: in.input, Worker: "w"})
+	switch {
+	case err != nil:
+		return answer(err)
+	case d.Marked:
+		return linearOut{answer: "asked " + string(d.Status)}
+	case len(d.Ended) > 0:
+		return linearOut{answer: "ended " + string(d.Status)}
+	}
+	return linearOut{answer: "over " + string(d.Status)}
 }
 
 func (h *history) terminate(in linearIn) linearOut {
