@@ -56,7 +56,7 @@ func serve(ctx context.Context, path, listen, journal, point string, out io.Writ
 	}
 	defer log.Close()
 	eng, err := perdure.New(&lethal{Store: st, point: point}, &perdure.Options{
-		Funcs: []perdure.Binding{work.Bind(worker(log))}, Lease: lease, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Funcs: []perdure.Binding{work.Bind(worker(log)), talk.Bind(talker(log))}, Lease: lease, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return err
@@ -72,11 +72,58 @@ func serve(ctx context.Context, path, listen, journal, point string, out io.Writ
 	return eng.Run(ctx)
 }
 
+// noteEntry writes a handler's entry into the journal.
+func noteEntry(journal io.Writer, turn *perdure.Scope) error {
+	line := fmt.Sprintf("%s %d %d %s %d\n", turn.TaskID(), turn.Number(), turn.Epoch(), turn.Entry(), os.Getpid())
+	_, err := io.WriteString(journal, line)
+	return err
+}
+
+// Heard is the reply of a conversation: all that was said so far.
+type Heard struct {
+	Heard   []string `json:"heard"`
+	Partial bool     `json:"partial"`
+}
+
+var talk = perdure.NewFunc[string, Heard]("talk", &perdure.FuncOptions[string]{MultiTurn: true, Steerable: true})
+
+// talkFor is how long a reply takes unless it is steered.
+const talkFor = 20 * time.Millisecond
+
+// talker hears each message once, and replies for a while or until it is steered.
+func talker(journal io.Writer) perdure.Handler[string, Heard] {
+	return func(ctx context.Context, turn *perdure.Turn[string, Heard]) (Heard, error) {
+		if err := noteEntry(journal, turn.Scope); err != nil {
+			return Heard{}, err
+		}
+		m := turn.Metadata()
+		var last int64
+		if _, err := m.Get("last", &last); err != nil {
+			return Heard{}, err
+		}
+		if last != turn.Number() {
+			if err := errors.Join(m.Append("heard", turn.Input()), m.Set("last", turn.Number()), turn.Checkpoint(ctx)); err != nil {
+				return Heard{}, err
+			}
+		}
+		var out Heard
+		select {
+		case <-time.After(talkFor):
+		case <-turn.Interrupt().Done():
+			if turn.Causes() != (perdure.Causes{Steered: true}) {
+				return Heard{}, context.Cause(turn.Interrupt())
+			}
+			out.Partial = true
+		}
+		_, err := m.Get("heard", &out.Heard)
+		return out, err
+	}
+}
+
 // worker writes down each entry, and counts steps in the metadata.
 func worker(journal io.Writer) perdure.Handler[Work, Done] {
 	return func(ctx context.Context, turn *perdure.Turn[Work, Done]) (Done, error) {
-		line := fmt.Sprintf("%s %d %d %s %d\n", turn.TaskID(), turn.Number(), turn.Epoch(), turn.Entry(), os.Getpid())
-		if _, err := io.WriteString(journal, line); err != nil {
+		if err := noteEntry(journal, turn.Scope); err != nil {
 			return Done{}, err
 		}
 		m := turn.Metadata()

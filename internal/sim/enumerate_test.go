@@ -28,6 +28,8 @@ func must(w *World, err error) {
 	}
 }
 
+func enqueued(r *perdure.StartRequest) { r.Deliver = perdure.Enqueue }
+
 var scenarios = []scenario{
 	{"start", func(w *World) map[string][]perdure.Status {
 		must(w, w.Start(Job, "a", "1", Script{Steps: 2, Pause: 100 * time.Millisecond}))
@@ -46,6 +48,36 @@ var scenarios = []scenario{
 		maybe := statuses(perdure.Completed, perdure.Cancelled) // cancelled when it was still waiting as the next came
 		return map[string][]perdure.Status{"1": statuses(perdure.Completed), "2": maybe, "3": statuses(perdure.Completed)}
 	}},
+	{"drain", func(w *World) map[string][]perdure.Status {
+		must(w, w.Start(Talk, "a", "1", Script{Steps: 1, Pause: time.Second, Deaf: true}))
+		for _, input := range []string{"2", "3", "4"} {
+			must(w, w.Start(Talk, "a", input, Script{Steps: 1}, enqueued))
+		}
+		done := statuses(perdure.Completed)
+		return map[string][]perdure.Status{"1": done, "2": done, "3": done, "4": done}
+	}},
+	{"queued cancel", func(w *World) map[string][]perdure.Status {
+		must(w, w.Start(Talk, "a", "1", Script{Steps: 2, Pause: time.Second}))
+		must(w, w.Start(Talk, "a", "2", Script{Steps: 1, Stay: true}, enqueued)) // stays until it is cancelled
+		must(w, w.Start(Talk, "a", "3", Script{Steps: 1}, enqueued))
+		must(w, w.CancelInput("a", "2"))
+		return map[string][]perdure.Status{"1": statuses(perdure.Completed), "2": statuses(perdure.Cancelled), "3": statuses(perdure.Completed)}
+	}},
+	{"replace", func(w *World) map[string][]perdure.Status {
+		must(w, w.Start(Talk, "a", "1", Script{Steps: 2, Pause: time.Second, Deaf: true}))
+		must(w, w.Start(Talk, "a", "2", Script{Steps: 1, Deaf: true}, enqueued))
+		must(w, w.Start(Talk, "a", "3", Script{Steps: 1, Deaf: true}, enqueued))
+		must(w, w.Start(Talk, "a", "4", Script{Steps: 1}, func(r *perdure.StartRequest) { r.Deliver = perdure.Replace }))
+		maybe := statuses(perdure.Refused, perdure.Completed) // completed when its turn came before the replacement
+		return map[string][]perdure.Status{"1": statuses(perdure.Completed), "2": maybe, "3": maybe, "4": statuses(perdure.Completed)}
+	}},
+	{"multi-turn end", func(w *World) map[string][]perdure.Status {
+		must(w, w.Start(Talk, "a", "1", Script{Steps: 1}))
+		w.until("a", perdure.Suspended)
+		must(w, w.Start(Talk, "a", "2", Script{Steps: 1, Fail: 9, Deaf: true}))
+		must(w, w.Start(Talk, "a", "3", Script{Steps: 1, Finish: true}, enqueued))
+		return map[string][]perdure.Status{"1": statuses(perdure.Completed), "2": statuses(perdure.Failed), "3": statuses(perdure.Completed)}
+	}},
 	{"cancel", func(w *World) map[string][]perdure.Status {
 		must(w, w.Start(Job, "a", "1", Script{Steps: 1, Stay: true}))
 		w.Advance(200 * time.Millisecond)
@@ -54,7 +86,7 @@ var scenarios = []scenario{
 	}},
 	{"terminate", func(w *World) map[string][]perdure.Status {
 		must(w, w.Start(Ask, "a", "1", Script{Steps: 1, Stay: true}))
-		must(w, w.Start(Ask, "a", "2", Script{}, func(r *perdure.StartRequest) { r.Deliver = perdure.Enqueue }))
+		must(w, w.Start(Ask, "a", "2", Script{}, enqueued))
 		must(w, w.Terminate("a"))
 		return map[string][]perdure.Status{"1": statuses(perdure.Terminated), "2": statuses(perdure.Refused)}
 	}},
@@ -64,7 +96,7 @@ var scenarios = []scenario{
 	}},
 	{"fail", func(w *World) map[string][]perdure.Status {
 		must(w, w.Start(Ask, "a", "1", Script{Steps: 1, Fail: 9, Deaf: true}))
-		must(w, w.Start(Ask, "a", "2", Script{}, func(r *perdure.StartRequest) { r.Deliver = perdure.Enqueue }))
+		must(w, w.Start(Ask, "a", "2", Script{}, enqueued))
 		return map[string][]perdure.Status{"1": statuses(perdure.Failed), "2": statuses(perdure.Refused)}
 	}},
 	{"finish", func(w *World) map[string][]perdure.Status {

@@ -124,8 +124,10 @@ func step(w *World, c *chaos, r *rand.Rand) {
 		w.deciding.Lock()
 		c.cut[slot] = time.Now().Add(time.Duration(r.IntN(10000)) * time.Millisecond)
 		w.deciding.Unlock()
-	case n < 17:
+	case n < 16:
 		tolerate(w, w.Cancel(task))
+	case n < 17:
+		tolerate(w, w.CancelInput(task, fmt.Sprint("i", r.IntN(40))))
 	case n < 18:
 		tolerate(w, w.Terminate(task))
 	case n < 19:

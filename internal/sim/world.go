@@ -209,6 +209,14 @@ func (w *World) Cancel(task string) error {
 	return err
 }
 
+// CancelInput cancels the turn of one input.
+func (w *World) CancelInput(task, input string) error {
+	_, err := call(w, func(ctx context.Context, c perdure.Client) (perdure.Status, error) {
+		return c.Cancel(ctx, task, &perdure.CancelOptions{InputID: input})
+	})
+	return err
+}
+
 // Terminate ends a task by force.
 func (w *World) Terminate(task string) error {
 	_, err := call(w, func(ctx context.Context, c perdure.Client) (perdure.Status, error) {
