@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,12 +21,17 @@ const benchLong = `Bench measures this machine with a SQLite file of its own, wh
   running    memory and processor time of tasks that run at once and do nothing
   suspended  what many suspended tasks in the file cost
   orphans    how long until all tasks of a killed process run again
+  steer      how long a newer input takes to reach the handler that runs
+  turns      what many turns of one task cost
 
 Without an argument it measures all. Other load on the machine shows in the figures.`
 
 const benchExample = `  perdure bench
   perdure bench cycles --callers 1,64,256 --duration 10s
   perdure bench suspended --suspended 1000000 --json`
+
+// benchParts are what bench measures, in this order.
+var benchParts = []string{"cycles", "running", "suspended", "orphans", "steer", "turns"}
 
 // orphanage is the hidden command that "bench orphans" runs and kills.
 const orphanage = "bench-orphanage"
@@ -34,8 +40,8 @@ func (a *app) benchCommand() *cobra.Command {
 	var o bench.Options
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "bench [cycles|running|suspended|orphans]...", Short: "Measure speed and memory on this machine",
-		Long: benchLong, Example: benchExample, ValidArgs: []string{"cycles", "running", "suspended", "orphans"},
+		Use: "bench [" + strings.Join(benchParts, "|") + "]...", Short: "Measure speed and memory on this machine",
+		Long: benchLong, Example: benchExample, ValidArgs: benchParts,
 		Args: cobra.OnlyValidArgs,
 		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), o, args, asJSON) },
 	}
@@ -47,6 +53,8 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&o.Running, "running", 10_000, "how many running tasks")
 	flags.IntVar(&o.Suspended, "suspended", 100_000, "how many suspended tasks")
 	flags.IntVar(&o.Orphans, "orphans", 10_000, "how many orphaned tasks")
+	flags.IntVar(&o.Steered, "steered", 64, "how many tasks to steer at once")
+	flags.IntVar(&o.Turns, "turns", 10_000, "how many turns of one task")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -114,6 +122,8 @@ func (a *app) measure(ctx context.Context, o bench.Options, parts []string) (r b
 	step("running", func() (err error) { r.Running, err = bench.RunRunning(ctx, o); return err })
 	step("suspended", func() (err error) { r.Suspended, err = bench.RunSuspended(ctx, o); return err })
 	step("orphans", func() (err error) { r.Orphans, err = bench.RunOrphans(ctx, o); return err })
+	step("steer", func() (err error) { r.Steer, err = bench.RunSteer(ctx, o); return err })
+	step("turns", func() (err error) { r.Turns, err = bench.RunTurns(ctx, o); return err })
 	return r, err
 }
 
@@ -145,6 +155,14 @@ func (a *app) printReport(r bench.Report) error {
 	}
 	if o := r.Orphans; o != nil {
 		fmt.Fprintf(a.out, "\n%d orphans: %d entered again %s after opening\n", o.Tasks, o.Entered, ms(o.Took))
+	}
+	if s := r.Steer; s != nil {
+		fmt.Fprintf(a.out, "\n%d steers of %d tasks, %s a second: seen by the handler p50 %s, p99 %s; accepted p50 %s, p99 %s\n",
+			s.Steers, s.Tasks, rate(s.Rate), ms(s.Seen.P50), ms(s.Seen.P99), ms(s.Start.P50), ms(s.Start.P99))
+	}
+	if t := r.Turns; t != nil {
+		fmt.Fprintf(a.out, "\n%d turns of one task: the first p50 %s, p99 %s; the last p50 %s, p99 %s, ratio %.2f; %d kept in a file of %s\n",
+			t.Turns, ms(t.First.P50), ms(t.First.P99), ms(t.Last.P50), ms(t.Last.P99), t.Change, t.Kept, bytesText(t.FileBytes))
 	}
 	return nil
 }

@@ -24,6 +24,8 @@ type Options struct {
 	Running   int           // idle tasks at once: default 10,000
 	Suspended int           // default 100,000
 	Orphans   int           // default 10,000
+	Steered   int           // tasks that are steered at the same time: default 64
+	Turns     int           // of one task: default 10,000
 	Self      []string      // the command that runs [Orphanage] with a file and a count: for Orphans
 }
 
@@ -37,6 +39,8 @@ func (o Options) withDefaults() Options {
 	def(&o.Running, 10_000)
 	def(&o.Suspended, 100_000)
 	def(&o.Orphans, 10_000)
+	def(&o.Steered, 64)
+	def(&o.Turns, 10_000)
 	if o.Duration == 0 {
 		o.Duration = 3 * time.Second
 	}
@@ -52,6 +56,8 @@ type Report struct {
 	Running   *Running   `json:"running,omitempty"`
 	Suspended *Suspended `json:"suspended,omitempty"`
 	Orphans   *Orphans   `json:"orphans,omitempty"`
+	Steer     *Steer     `json:"steer,omitempty"`
+	Turns     *Turns     `json:"turns,omitempty"`
 }
 
 // Latency is a distribution of times.

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 func small(t *testing.T) Options {
 	return Options{Dir: t.TempDir(), Duration: 100 * time.Millisecond, Rounds: 1, Callers: []int{1, 8},
-		Running: 50, Suspended: 600, Orphans: 50, Self: []string{os.Args[0], "orphanage"}}
+		Running: 50, Suspended: 600, Orphans: 50, Steered: 4, Turns: 1100, Self: []string{os.Args[0], "orphanage"}}
 }
 
 func TestCyclesAreCounted(t *testing.T) {
@@ -50,6 +50,20 @@ func TestOrphansAreAllEntered(t *testing.T) {
 func TestSuspendedTasksAreMadeAndResumed(t *testing.T) {
 	r, err := RunSuspended(t.Context(), small(t))
 	if err != nil || r.Start.P50 <= 0 || r.Resume.P50 <= 0 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+}
+
+func TestSteersReachTheirHandlers(t *testing.T) {
+	r, err := RunSteer(t.Context(), small(t))
+	if err != nil || r.Steers == 0 || r.Seen.P50 <= 0 || r.Start.P50 <= 0 {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+}
+
+func TestTurnsAreRunAndPruned(t *testing.T) {
+	r, err := RunTurns(t.Context(), small(t))
+	if err != nil || r.Kept != 1000 || r.Last.P50 <= 0 {
 		t.Fatalf("got %+v, %v", r, err)
 	}
 }
