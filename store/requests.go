@@ -301,6 +301,7 @@ type DeleteRequest struct {
 type Swept struct {
 	Removed int
 	Ended   int
+	Trimmed int // tasks whose streams were looked at
 	More    bool
 }
 
@@ -338,14 +339,19 @@ type EventsQuery struct {
 	Incarnation int64
 	After       int64
 	Limit       int
+	Committed   bool // only what no rewind has taken back or will: no rewinds, and nothing above the mark
 }
 
 // EventPage is a page of a task's stream. Last and Mark are of the whole stream: events above Mark may
 // still be rolled back.
 type EventPage struct {
 	Incarnation int64
+	Func        string
 	Events      []Event
+	Next        int64 // the number to go on after
 	First       int64 // the first number kept
 	Last, Mark  int64
 	Status      Status // of the task
+	Reason      string // of the task
+	Turn        int64  // the current turn, else the last
 }

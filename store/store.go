@@ -64,8 +64,8 @@ type Store interface {
 	// a no-op. Errors: *PreconditionError when Version is set and is not the task's.
 	Delete(ctx context.Context, req *DeleteRequest) error
 
-	// Sweep does a bounded piece of housekeeping: it removes expired tasks and ends back-offs that are
-	// past their turn's deadline. Swept.More says that there is more to do now.
+	// Sweep does a bounded piece of housekeeping: it removes expired tasks, ends back-offs that are past
+	// their turn's deadline, and trims streams (E5). Swept.More says that there is more to do now.
 	Sweep(ctx context.Context, limit int) (*Swept, error)
 
 	// Get returns a task with its metadata. Errors: ErrNotFound.
@@ -81,7 +81,8 @@ type Store interface {
 	// List returns a page of tasks, newest first, without their metadata.
 	List(ctx context.Context, q ListQuery) ([]*Task, error)
 
-	// Events returns a page of a task's stream. Errors: ErrNotFound; ErrDeleted.
+	// Events returns a page of a task's stream: the events after a number that are kept. A page may be
+	// empty although EventPage.Next has moved on. Errors: ErrNotFound; ErrDeleted.
 	Events(ctx context.Context, q EventsQuery) (*EventPage, error)
 
 	// Waiting returns how many tasks of each func are due and held by nobody (R3).

@@ -63,7 +63,9 @@ type Settings struct {
 	MultiTurn     bool          `json:"multi_turn,omitempty"`
 	Steerable     bool          `json:"steerable,omitempty"`
 	MaxPending    int           `json:"max_pending,omitempty"`
-	KeepTurns     int           `json:"keep_turns,omitempty"` // 0: all
+	KeepTurns     int           `json:"keep_turns,omitempty"`      // 0: all
+	KeepEvents    int           `json:"keep_events,omitempty"`     // 0: all
+	KeepEventsFor time.Duration `json:"keep_events_for,omitempty"` // nanoseconds; 0: as long as the task
 	Ephemeral     bool          `json:"ephemeral,omitempty"`
 	Keep          time.Duration `json:"keep,omitempty"`    // how long an ended task is kept, nanoseconds; 0: for ever
 	Timeout       time.Duration `json:"timeout,omitempty"` // of a turn; 0: none
@@ -127,10 +129,12 @@ type Task struct {
 	Suspect      bool
 	SettledEpoch int64
 
-	LastEvent  int64
-	FirstEvent int64 // the first number kept
-	Mark       int64 // events up to here survive the try
-	EventEpoch int64 // who wrote the last event
+	LastEvent   int64
+	FirstEvent  int64     // the first number kept
+	LastEmitted int64     // the last event that is not the end of a turn
+	Mark        int64     // events up to here survive the try
+	EventEpoch  int64     // who wrote the last event
+	TrimAt      time.Time // when events may have to be removed; zero if none will
 
 	CreatedAt, UpdatedAt, EndedAt, ExpiresAt time.Time
 	Version                                  int64
@@ -190,7 +194,7 @@ const (
 	EventTurn    EventKind = "turn"   // the end of a turn
 )
 
-// Event is one line of a task's stream.
+// Event is one line of a task's stream. A rewind takes back the messages between number To and its own.
 type Event struct {
 	Number  int64
 	Turn    int64

@@ -35,9 +35,9 @@ const (
 	bareInsertTask = `INSERT INTO tasks (id, func, source, settings, created_at, status, worker, suspect,
 		turn, turn_input_id, turn_steered, turn_entry, turn_attempt, turn_recoveries, turn_streak, turn_started_at,
 		turn_overdue, turn_checkpoint, turn_cancel, turn_ended, last_turn, last_input_id, entered, queued, nudging,
-		epoch, request, entered_at, settled_epoch, last_event, first_event, mark, event_epoch, updated_at, version)
+		epoch, request, entered_at, settled_epoch, last_event, first_event, last_emitted, mark, event_epoch, updated_at, version)
 		VALUES (?1, 'trivial', 1, 1, ?2, 'in_progress', ?3, 0,
-		1, ?1, 0, 'fresh', 1, 0, 0, ?2, 0, 0, 0, 0, 1, ?1, 1, 0, 0, 1, 1, ?2, 0, 0, 1, 0, 0, ?2, 1)`
+		1, ?1, 0, 'fresh', 1, 0, 0, ?2, 0, 0, 0, 0, 1, ?1, 1, 0, 0, 1, 1, ?2, 0, 0, 1, 0, 0, 0, ?2, 1)`
 	bareInsertTurn = `INSERT INTO turns (task, number, input_id, deliver, digest, accepted_at, input)
 		VALUES (?1, 1, ?2, 'interrupt', ?3, ?4, ?5)`
 	bareUpdateTask = `UPDATE tasks SET status = 'completed', worker = NULL, turn_ended = 1, settled_epoch = 1,

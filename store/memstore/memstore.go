@@ -187,10 +187,14 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 		if err := rules.Visible(t, now, q.Incarnation); err != nil {
 			return nil, err
 		}
-		var events []store.Event
+		var events, rewinds []store.Event
 		for _, e := range s.rows.events[t.Incarnation] {
-			if e.Number > q.After {
-				events = append(events, e)
+			if e.Number <= q.After {
+				continue
+			}
+			events = append(events, e)
+			if e.Kind == store.EventRewind {
+				rewinds = append(rewinds, e)
 			}
 		}
 		for _, turn := range s.rows.turns[t.Incarnation] {
@@ -198,10 +202,7 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 				events = append(events, rules.TurnEvent(turn))
 			}
 		}
-		return &store.EventPage{
-			Incarnation: t.Incarnation, Events: rules.MergeEvents(q.Limit, events...),
-			First: t.FirstEvent, Last: t.LastEvent, Mark: t.Mark, Status: t.Status,
-		}, nil
+		return rules.Page(t, q, events, rewinds), nil
 	})
 }
 

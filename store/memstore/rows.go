@@ -30,6 +30,7 @@ type rows struct {
 	due     map[int64]bool
 	leased  map[string]map[int64]bool
 	expires map[int64]bool
+	trim    map[int64]bool
 }
 
 var _ rules.Rows = (*rows)(nil)
@@ -40,6 +41,7 @@ func newRows() *rows {
 		inputs: map[int64]map[string]int64{}, metadata: map[int64]map[string][]byte{}, events: map[int64][]store.Event{},
 		workers: map[string]*store.Worker{}, mail: map[string][]store.Mail{}, funcs: map[string]store.Settings{},
 		due: map[int64]bool{}, leased: map[string]map[int64]bool{}, expires: map[int64]bool{},
+		trim: map[int64]bool{},
 	}
 }
 
@@ -87,6 +89,9 @@ func (r *rows) index(incarnation int64, add bool) {
 	}
 	if !t.ExpiresAt.IsZero() {
 		set(r.expires, incarnation, add)
+	}
+	if !t.TrimAt.IsZero() {
+		set(r.trim, incarnation, add)
 	}
 	if t.Worker == "" {
 		return
@@ -182,7 +187,7 @@ func (r *rows) EndTurn(t *store.Turn) error {
 	return nil
 }
 
-func (r *rows) PruneTurns(incarnation, upTo int64) error {
+func (r *rows) PruneTurns(incarnation, upTo int64) (lastEvent int64, err error) {
 	for n := upTo; n > 0; n-- {
 		turn := r.turns[incarnation][n]
 		if turn == nil {
@@ -190,8 +195,9 @@ func (r *rows) PruneTurns(incarnation, upTo int64) error {
 		}
 		delete(r.inputs[incarnation], turn.InputID)
 		delete(r.turns[incarnation], n)
+		lastEvent = max(lastEvent, turn.EndEvent)
 	}
-	return nil
+	return lastEvent, nil
 }
 
 func (r *rows) Metadata(incarnation int64) (map[string][]byte, error) {
@@ -221,6 +227,26 @@ func (r *rows) SetMetadata(incarnation int64, changes []store.Change) error {
 func (r *rows) AppendEvents(incarnation int64, events []store.Event) error {
 	r.events[incarnation] = append(r.events[incarnation], events...)
 	return nil
+}
+
+func (r *rows) DropEvents(incarnation, below int64, limit int) (more bool, err error) {
+	events := r.events[incarnation]
+	n := 0
+	for n < len(events) && events[n].Number < below && n < limit {
+		n++
+	}
+	r.events[incarnation] = slices.Delete(events, 0, n)
+	return n == limit, nil
+}
+
+func (r *rows) EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error) {
+	for _, e := range r.events[incarnation] {
+		if e.At.After(at) {
+			return number, e.At, nil
+		}
+		number = e.Number
+	}
+	return number, next, nil
 }
 
 func (r *rows) Worker(id string) (*store.Worker, error) {
@@ -336,4 +362,9 @@ func (r *rows) Overdue(now time.Time, limit int) ([]*store.Task, error) {
 		retrying := t.Wait == store.WaitRetry || t.Wait == store.WaitStrict
 		return retrying && !t.Turn.Deadline.IsZero() && !t.Turn.Deadline.After(now)
 	}), nil
+}
+
+func (r *rows) Trimmable(now time.Time, limit int) ([]*store.Task, error) {
+	at := func(t *store.Task) time.Time { return t.TrimAt }
+	return r.where(r.trim, limit, at, func(t *store.Task) bool { return !t.TrimAt.After(now) }), nil
 }

@@ -30,12 +30,18 @@ type Rows interface {
 	Queued(incarnation, after int64, limit int) ([]*store.Turn, error) // not ended, in order, without inputs
 	LastEntered(incarnation, before int64) (*store.Turn, error)
 	InsertTurn(t *store.Turn) error
-	EndTurn(t *store.Turn) error // writes all but identity and input
-	PruneTurns(incarnation, upTo int64) error
+	EndTurn(t *store.Turn) error                                     // writes all but identity and input
+	PruneTurns(incarnation, upTo int64) (lastEvent int64, err error) // the highest EndEvent of those removed
 
 	Metadata(incarnation int64) (map[string][]byte, error)
 	SetMetadata(incarnation int64, changes []store.Change) error
 	AppendEvents(incarnation int64, events []store.Event) error
+	// DropEvents removes emitted events below a number, oldest first, in at most limit pieces of the
+	// store's own, and reports whether there are more.
+	DropEvents(incarnation, below int64, limit int) (more bool, err error)
+	// EmittedBefore returns the number of the last emitted event at or before a time (0 if there is none),
+	// and the time of the one after it (zero if there is none).
+	EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error)
 
 	Worker(id string) (*store.Worker, error)
 	PutWorker(w *store.Worker) error
@@ -51,4 +57,5 @@ type Rows interface {
 	NextDue(fn string, now time.Time) (time.Time, error)                          // the first after now
 	Expired(now time.Time, limit int) ([]*store.Task, error)
 	Overdue(now time.Time, limit int) ([]*store.Task, error) // waiting for a retry past the deadline
+	Trimmable(now time.Time, limit int) ([]*store.Task, error)
 }

@@ -62,6 +62,8 @@ func appendEvents(rows Rows, t *store.Task, now time.Time, data [][]byte, keep b
 	if len(events) == 0 {
 		return nil
 	}
+	t.LastEmitted = t.LastEvent
+	scheduleTrim(t, now)
 	return rows.AppendEvents(t.Incarnation, events)
 }
 

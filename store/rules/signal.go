@@ -177,7 +177,7 @@ func Delete(rows Rows, now time.Time, req *store.DeleteRequest) error {
 	return rows.DeleteTask(t.Incarnation)
 }
 
-// Sweep removes expired tasks and ends back-offs that are past their turn's deadline (C5).
+// Sweep removes expired tasks, ends back-offs that are past their turn's deadline (C5), and trims streams (E5).
 func Sweep(rows Rows, now time.Time, limit int) (*store.Swept, error) {
 	s := &store.Swept{}
 	tasks, err := rows.Expired(now, limit)
@@ -199,6 +199,19 @@ func Sweep(rows Rows, now time.Time, limit int) (*store.Swept, error) {
 		}
 		s.Ended++
 	}
-	s.More = s.Removed == limit || s.Ended == limit
+	if tasks, err = rows.Trimmable(now, limit); err != nil {
+		return nil, err
+	}
+	for _, t := range tasks {
+		if err := trimNow(rows, t, now); err != nil {
+			return nil, err
+		}
+		if err := rows.UpdateTask(t); err != nil { // what nobody asked for makes no version
+			return nil, err
+		}
+		s.Trimmed++
+		s.More = s.More || !t.TrimAt.IsZero() && !t.TrimAt.After(now)
+	}
+	s.More = s.More || s.Removed == limit || s.Ended == limit || s.Trimmed == limit
 	return s, nil
 }

@@ -165,12 +165,17 @@ func endCurrent(rows Rows, t *store.Task, now time.Time, e ending) (*store.Turn,
 		e.err = t.Turn.Error
 	}
 	t.Turn.Ended = true
+	t.Mark = t.LastEvent // commits what the turn has emitted
 	return turn, end(rows, t, turn, now, e)
 }
 
+// end writes the end of a turn. It is an event that no rewind takes back; but the mark passes no event that
+// one may.
 func end(rows Rows, t *store.Task, turn *store.Turn, now time.Time, e ending) error {
 	t.LastEvent++
-	t.Mark = t.LastEvent
+	if t.Mark == t.LastEvent-1 {
+		t.Mark = t.LastEvent
+	}
 	turn.Status, turn.Output, turn.Error, turn.Reason = e.outcome, e.output, e.err, e.reason
 	turn.EndEvent, turn.EndedAt = t.LastEvent, now
 	return rows.EndTurn(turn)
@@ -223,9 +228,11 @@ func afterStop(t *store.Task, outcome store.Status, reason string) next {
 // boundary moves the task on after its current turn has ended (T1).
 func boundary(rows Rows, t *store.Task, now time.Time, n next) (refused []int64, err error) {
 	if t.Settings.KeepTurns > 0 && t.Turn.Number > int64(t.Settings.KeepTurns) {
-		if err := rows.PruneTurns(t.Incarnation, t.Turn.Number-int64(t.Settings.KeepTurns)); err != nil {
+		last, err := rows.PruneTurns(t.Incarnation, t.Turn.Number-int64(t.Settings.KeepTurns))
+		if err != nil {
 			return nil, err
 		}
+		trim(t, last+1, now)
 	}
 	if t.Queued > 0 && !n.refuse {
 		return nil, promote(rows, t, now, n)

@@ -1,8 +1,6 @@
 package rules
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -36,18 +34,4 @@ func Complete(t *store.Task, turn *store.Turn) *store.Turn {
 	}
 	turn.Status = TurnStatus(t, turn)
 	return turn
-}
-
-// TurnEvent is the event that tells of a turn's end.
-func TurnEvent(turn *store.Turn) store.Event {
-	return store.Event{
-		Number: turn.EndEvent, Turn: turn.Number, Attempt: turn.Attempt, Epoch: turn.Epoch,
-		Kind: store.EventTurn, At: turn.EndedAt, Status: turn.Status,
-	}
-}
-
-// MergeEvents puts stored events and turn events in the order of their numbers and cuts at limit.
-func MergeEvents(limit int, events ...store.Event) []store.Event {
-	slices.SortFunc(events, func(a, b store.Event) int { return cmp.Compare(a.Number, b.Number) })
-	return events[:min(limit, len(events))]
 }

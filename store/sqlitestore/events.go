@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/rules"
@@ -58,8 +59,8 @@ func unpack(packed []byte, yield func(data []byte)) error {
 const sqlEvents = `SELECT first, turn, attempt, epoch, at, rewind IS NOT NULL, rewind, data FROM events
 	WHERE task = ? AND last > ? ORDER BY last ` + sqlLimit
 
-// messages returns stored events after a number, limit or a few more.
-func (c *conn) messages(incarnation, after int64, limit int) ([]store.Event, error) {
+// emitted returns stored events after a number, limit or a few more.
+func (c *conn) emitted(incarnation, after int64, limit int) ([]store.Event, error) {
 	var events []store.Event
 	s := c.stmt(sqlEvents).int(incarnation).int(after).int(int64(limit))
 	err := s.each(func() error {
@@ -107,4 +108,47 @@ func (c *conn) turnEvents(incarnation, after int64, limit int) ([]store.Event, e
 		return nil
 	})
 	return events, err
+}
+
+const sqlRewinds = `SELECT first, rewind FROM events WHERE task = ? AND rewind IS NOT NULL AND first > ? ORDER BY first`
+
+// rewinds returns all rewinds after a number.
+func (c *conn) rewinds(incarnation, after int64) ([]store.Event, error) {
+	var rewinds []store.Event
+	s := c.stmt(sqlRewinds).int(incarnation).int(after)
+	err := s.each(func() error {
+		rewinds = append(rewinds, store.Event{Kind: store.EventRewind, Number: s.nextInt(), To: s.nextInt()})
+		return nil
+	})
+	return rewinds, err
+}
+
+const sqlDropEvents = `DELETE FROM events WHERE rowid IN
+	(SELECT rowid FROM events WHERE task = ? AND last < ? ORDER BY last ` + sqlLimit + `)`
+
+// DropEvents implements rules.Rows. A piece is a row.
+func (c *conn) DropEvents(incarnation, below int64, limit int) (more bool, err error) {
+	err = c.stmt(sqlDropEvents).int(incarnation).int(below).int(int64(limit)).exec()
+	return c.db.Changes() == limit, err
+}
+
+const sqlEmittedBefore = `SELECT last, at FROM events WHERE task = ? ORDER BY last`
+
+// EmittedBefore implements rules.Rows. Times do not go back within a stream, so that it reads no more than
+// what is to be removed, and one row.
+func (c *conn) EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error) {
+	s := c.stmt(sqlEmittedBefore).int(incarnation)
+	err = s.each(func() error {
+		last, when := s.nextInt(), s.nextTime()
+		if when.After(at) {
+			next = when
+			return errEnough
+		}
+		number = last
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return number, next, err
 }

@@ -198,19 +198,23 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 		if err != nil {
 			return nil, err
 		}
-		page := &store.EventPage{
-			Incarnation: t.Incarnation, First: t.FirstEvent, Last: t.LastEvent, Mark: t.Mark, Status: t.Status,
+		after := max(q.After, t.FirstEvent-1)
+		if after >= t.LastEvent {
+			return rules.Page(t, q, nil, nil), nil
 		}
-		if q.After >= t.LastEvent {
-			return page, nil
-		}
-		messages, err := c.messages(t.Incarnation, q.After, q.Limit)
+		events, err := c.emitted(t.Incarnation, after, q.Limit)
 		if err != nil {
 			return nil, err
 		}
-		ends, err := c.turnEvents(t.Incarnation, q.After, q.Limit)
-		page.Events = rules.MergeEvents(q.Limit, append(messages, ends...)...)
-		return page, err
+		ends, err := c.turnEvents(t.Incarnation, after, q.Limit)
+		if err != nil {
+			return nil, err
+		}
+		var rewinds []store.Event
+		if q.Committed {
+			rewinds, err = c.rewinds(t.Incarnation, after)
+		}
+		return rules.Page(t, q, append(events, ends...), rewinds), err
 	})
 }
 

@@ -11,11 +11,11 @@ import (
 // made of, and the rest.
 const (
 	taskFixed  = `id, func, title, description, tags, session, agent, source, settings, created_at`
-	taskPlaced = `status, turn_deadline, worker, due_at, wait, suspect, expires_at`
+	taskPlaced = `status, turn_deadline, worker, due_at, wait, suspect, expires_at, trim_at`
 	taskState  = `reason, turn, turn_input_id, turn_steered, turn_entry, turn_attempt, turn_recoveries,
 		turn_streak, turn_started_at, turn_overdue, turn_checkpoint, turn_cancel, cancel_reason, turn_error,
 		turn_ended, last_turn, last_input_id, entered, queued, nudging, epoch, request, entered_at,
-		settled_epoch, last_event, first_event, mark, event_epoch, updated_at, ended_at, version`
+		settled_epoch, last_event, first_event, last_emitted, mark, event_epoch, updated_at, ended_at, version`
 	taskColumns = `key, ` + taskFixed + `, ` + taskPlaced + `, ` + taskState
 )
 
@@ -25,6 +25,7 @@ type placed struct {
 	key                    int64
 	status                 store.Status
 	deadline, due, expires time.Time
+	trim                   time.Time
 	worker                 string
 	wait                   store.Wait
 	suspect                bool
@@ -33,7 +34,7 @@ type placed struct {
 func place(t *store.Task) placed {
 	return placed{
 		key: t.Incarnation, status: t.Status, deadline: t.Turn.Deadline, due: t.DueAt, expires: t.ExpiresAt,
-		worker: t.Worker, wait: t.Wait, suspect: t.Suspect,
+		trim: t.TrimAt, worker: t.Worker, wait: t.Wait, suspect: t.Suspect,
 	}
 }
 
@@ -79,6 +80,7 @@ func (c *conn) scanTask(s *stmt) (*store.Task, error) {
 	t.Status, t.Turn.Deadline = store.Status(s.nextText()), s.nextTime()
 	t.Worker, t.DueAt = s.nextText(), s.nextTime()
 	t.Wait, t.Suspect, t.ExpiresAt = store.Wait(s.nextText()), s.nextBool(), s.nextTime()
+	t.TrimAt = s.nextTime()
 	return t, scanState(s, t)
 }
 
@@ -112,7 +114,7 @@ func scanState(s *stmt, t *store.Task) (err error) {
 	t.LastTurn, t.LastInputID, t.Entered = s.nextInt(), s.nextText(), s.nextBool()
 	t.Queued, t.Nudging = int(s.nextInt()), int(s.nextInt())
 	t.Epoch, t.Request, t.EnteredAt = s.nextInt(), s.nextInt(), s.nextTime()
-	t.SettledEpoch, t.LastEvent, t.FirstEvent = s.nextInt(), s.nextInt(), s.nextInt()
+	t.SettledEpoch, t.LastEvent, t.FirstEvent, t.LastEmitted = s.nextInt(), s.nextInt(), s.nextInt(), s.nextInt()
 	t.Mark, t.EventEpoch, t.UpdatedAt = s.nextInt(), s.nextInt(), s.nextTime()
 	t.EndedAt, t.Version = s.nextTime(), s.nextInt()
 	return nil
@@ -120,7 +122,7 @@ func scanState(s *stmt, t *store.Task) (err error) {
 
 func bindPlaced(s *stmt, t *store.Task) {
 	s.text(string(t.Status)).time(t.Turn.Deadline).text(t.Worker).time(t.DueAt)
-	s.text(string(t.Wait)).bool(t.Suspect).time(t.ExpiresAt)
+	s.text(string(t.Wait)).bool(t.Suspect).time(t.ExpiresAt).time(t.TrimAt)
 }
 
 func bindState(s *stmt, t *store.Task) error {
@@ -132,15 +134,15 @@ func bindState(s *stmt, t *store.Task) error {
 	s.time(u.StartedAt).bool(u.Overdue).int(u.Checkpoint).bool(u.Cancel).text(u.CancelReason).text(text).bool(u.Ended)
 	s.int(t.LastTurn).text(t.LastInputID).bool(t.Entered).int(int64(t.Queued)).int(int64(t.Nudging))
 	s.int(t.Epoch).int(t.Request).time(t.EnteredAt).int(t.SettledEpoch)
-	s.int(t.LastEvent).int(t.FirstEvent).int(t.Mark).int(t.EventEpoch)
+	s.int(t.LastEvent).int(t.FirstEvent).int(t.LastEmitted).int(t.Mark).int(t.EventEpoch)
 	s.time(t.UpdatedAt).time(t.EndedAt).int(t.Version)
 	return err
 }
 
 const sqlInsertTask = `INSERT INTO tasks (` + taskFixed + `, ` + taskPlaced + `, ` + taskState + `)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-		?, ?, ?, ?, ?, ?, ?,
-		?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+		?, ?, ?, ?, ?, ?, ?, ?,
+		?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 // InsertTask implements rules.Rows.
 func (c *conn) InsertTask(t *store.Task) error {
@@ -192,11 +194,11 @@ func (c *conn) insertTags(t *store.Task) error {
 
 const (
 	sqlUpdateTask = `UPDATE tasks SET (` + taskPlaced + `, ` + taskState + `) =
-		(?, ?, ?, ?, ?, ?, ?,
-		?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		(?, ?, ?, ?, ?, ?, ?, ?,
+		?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		WHERE key = ?`
 	sqlUpdateState = `UPDATE tasks SET (` + taskState + `) =
-		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		WHERE key = ?`
 )
 
@@ -294,4 +296,12 @@ const sqlOverdue = `SELECT ` + taskColumns + ` FROM tasks
 // Overdue implements rules.Rows.
 func (c *conn) Overdue(now time.Time, limit int) ([]*store.Task, error) {
 	return c.tasks(c.stmt(sqlOverdue).time(now).int(int64(limit)))
+}
+
+const sqlTrimmable = `SELECT ` + taskColumns + ` FROM tasks
+	WHERE trim_at <= ? ORDER BY trim_at, key ` + sqlLimit
+
+// Trimmable implements rules.Rows.
+func (c *conn) Trimmable(now time.Time, limit int) ([]*store.Task, error) {
+	return c.tasks(c.stmt(sqlTrimmable).time(now).int(int64(limit)))
 }

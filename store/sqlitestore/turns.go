@@ -102,11 +102,16 @@ func (c *conn) EndTurn(t *store.Turn) error {
 	return s.text(t.Reason).text(text).bytes(t.Output).int(t.Incarnation).int(t.Number).exec()
 }
 
-const sqlPruneTurns = `DELETE FROM turns WHERE task = ? AND number <= ?`
+const sqlPruneTurns = `DELETE FROM turns WHERE task = ? AND number <= ? RETURNING end_event`
 
 // PruneTurns implements rules.Rows.
-func (c *conn) PruneTurns(incarnation, upTo int64) error {
-	return c.stmt(sqlPruneTurns).int(incarnation).int(upTo).exec()
+func (c *conn) PruneTurns(incarnation, upTo int64) (lastEvent int64, err error) {
+	s := c.stmt(sqlPruneTurns).int(incarnation).int(upTo)
+	err = s.each(func() error {
+		lastEvent = max(lastEvent, s.nextInt())
+		return nil
+	})
+	return lastEvent, err
 }
 
 const sqlMetadata = `SELECT key, value FROM metadata WHERE task = ?`

@@ -117,9 +117,9 @@ func modelSettings(fn string) *store.Settings {
 	s := &store.Settings{MaxPending: 3, MaxRecoveries: 4}
 	switch fn {
 	case "chat":
-		s.MultiTurn, s.Steerable, s.KeepTurns = true, true, 3
+		s.MultiTurn, s.Steerable, s.KeepTurns, s.KeepEventsFor = true, true, 3, 20*time.Second
 	case "job":
-		s.Steerable, s.Keep = true, time.Minute
+		s.Steerable, s.Keep, s.KeepEvents = true, time.Minute, 4
 	case "brief":
 		s.Ephemeral, s.Keep = true, 10*time.Second
 	case "short":
@@ -325,7 +325,7 @@ func (m *model) compareTask(ctx context.Context, id string) {
 	both(m, "Get", id, func(s store.Store) (*store.Task, error) { return s.Get(ctx, id) })
 	turns := store.TurnsQuery{TaskID: id, After: int64(m.rand.IntN(3)), Limit: m.rand.IntN(5) + 1}
 	both(m, "Turns", turns, func(s store.Store) ([]*store.Turn, error) { return s.Turns(ctx, turns) })
-	events := store.EventsQuery{TaskID: id, After: int64(m.rand.IntN(5)), Limit: m.rand.IntN(6) + 1}
+	events := store.EventsQuery{TaskID: id, After: int64(m.rand.IntN(5)), Limit: m.rand.IntN(6) + 1, Committed: m.chance(50)}
 	both(m, "Events", events, func(s store.Store) (*store.EventPage, error) { return s.Events(ctx, events) })
 	turn := store.TurnQuery{TaskID: id, Number: int64(m.rand.IntN(4)), Payload: m.chance(50)}
 	both(m, "Turn", turn, func(s store.Store) (*store.Turn, error) { return s.Turn(ctx, turn) })

@@ -60,17 +60,20 @@ CREATE TABLE tasks (
 	settled_epoch   INTEGER NOT NULL,
 	last_event      INTEGER NOT NULL,
 	first_event     INTEGER NOT NULL,
+	last_emitted    INTEGER NOT NULL,
 	mark            INTEGER NOT NULL,
 	event_epoch     INTEGER NOT NULL,
 	updated_at      INTEGER NOT NULL,
 	ended_at        INTEGER,
 	expires_at      INTEGER,
+	trim_at         INTEGER,
 	version         INTEGER NOT NULL
 );
 
 CREATE INDEX tasks_due ON tasks (func, suspect, due_at, key) WHERE due_at IS NOT NULL;
 CREATE INDEX tasks_worker ON tasks (worker, key) WHERE worker IS NOT NULL;
 CREATE INDEX tasks_expires ON tasks (expires_at, key) WHERE expires_at IS NOT NULL;
+CREATE INDEX tasks_trim ON tasks (trim_at, key) WHERE trim_at IS NOT NULL;
 CREATE INDEX tasks_retrying ON tasks (turn_deadline, key) WHERE wait IN ('retry', 'strict') AND turn_deadline IS NOT NULL;
 CREATE INDEX tasks_status ON tasks (status, key) WHERE status <> 'completed';
 CREATE INDEX tasks_func ON tasks (func, key);
@@ -132,6 +135,7 @@ CREATE TABLE events ( -- one for each flush: the events first to last
 );
 
 CREATE INDEX events_task ON events (task, last);
+CREATE INDEX events_rewind ON events (task, first) WHERE rewind IS NOT NULL;
 
 CREATE TABLE workers (
 	id         TEXT PRIMARY KEY,

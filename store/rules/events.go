@@ -1,0 +1,117 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/perdure/perdure/store"
+)
+
+// TurnEvent is the event that tells of a turn's end.
+func TurnEvent(turn *store.Turn) store.Event {
+	return store.Event{
+		Number: turn.EndEvent, Turn: turn.Number, Attempt: turn.Attempt, Epoch: turn.Epoch,
+		Kind: store.EventTurn, At: turn.EndedAt, Status: turn.Status,
+	}
+}
+
+// Page makes a page of a task's stream. The events are the first after q.After, q.Limit of each source or
+// more, in any order; rewinds, wanted with q.Committed only, are all after q.After.
+func Page(t *store.Task, q store.EventsQuery, events, rewinds []store.Event) *store.EventPage {
+	p := &store.EventPage{
+		Incarnation: t.Incarnation, Func: t.Func, First: t.FirstEvent, Last: t.LastEvent, Mark: t.Mark,
+		Status: t.Status, Reason: t.Reason, Turn: t.Turn.Number, Next: max(q.After, t.FirstEvent-1),
+	}
+	last := t.LastEvent
+	if q.Committed {
+		last = t.Mark
+	}
+	events = slices.DeleteFunc(events, func(e store.Event) bool { return e.Number < t.FirstEvent || e.Number > last })
+	slices.SortFunc(events, func(a, b store.Event) int { return cmp.Compare(a.Number, b.Number) })
+	p.Events = events[:min(q.Limit, len(events))]
+	if n := len(p.Events); n > 0 {
+		p.Next = p.Events[n-1].Number
+	}
+	if q.Committed {
+		p.Events = Committed(p.Events, rewinds, t.Mark)
+	}
+	return p
+}
+
+// Committed leaves out of events the rewinds, and what those up to the mark take back.
+func Committed(events, rewinds []store.Event, mark int64) []store.Event {
+	return slices.DeleteFunc(events, func(e store.Event) bool {
+		if e.Kind == store.EventRewind {
+			return true
+		}
+		return e.Kind == store.EventMessage && slices.ContainsFunc(rewinds, func(r store.Event) bool {
+			return r.To < e.Number && e.Number < r.Number && r.Number <= mark
+		})
+	})
+}
+
+// trimPieces bounds how many pieces of one stream a sweep removes.
+const trimPieces = 200
+
+// trim moves the beginning of the stream. What is emitted below it is removed by sweeps.
+func trim(t *store.Task, first int64, now time.Time) {
+	first = min(first, t.Mark+1)
+	if first <= t.FirstEvent {
+		return
+	}
+	if t.LastEmitted >= t.FirstEvent {
+		t.TrimAt = now
+	}
+	t.FirstEvent = first
+}
+
+// scheduleTrim notes when the stream will have to be trimmed by its settings (E5).
+func scheduleTrim(t *store.Task, now time.Time) {
+	s := &t.Settings
+	if s.KeepEvents > 0 && t.LastEvent-t.FirstEvent+1 > int64(s.KeepEvents) {
+		t.TrimAt = now
+	}
+	if s.KeepEventsFor > 0 && t.TrimAt.IsZero() {
+		t.TrimAt = now.Add(s.KeepEventsFor)
+	}
+}
+
+// trimAgain is when a stream is looked at again whose mark was in the way of its trimming.
+const trimAgain = time.Minute
+
+// trimNow trims a stream by its settings, and removes a bounded part of what is below its beginning.
+func trimNow(rows Rows, t *store.Task, now time.Time) error {
+	t.TrimAt = time.Time{}
+	first, next, err := wanted(rows, t, now)
+	if err != nil {
+		return err
+	}
+	trim(t, first, now)
+	more, err := rows.DropEvents(t.Incarnation, t.FirstEvent, trimPieces)
+	switch {
+	case more:
+		t.TrimAt = now
+	case t.FirstEvent < first:
+		t.TrimAt = now.Add(trimAgain)
+	default:
+		t.TrimAt = next
+	}
+	return err
+}
+
+// wanted returns where the stream should begin by its settings, and when that will change by time alone.
+func wanted(rows Rows, t *store.Task, now time.Time) (first int64, next time.Time, err error) {
+	s := &t.Settings
+	if s.KeepEvents > 0 {
+		first = t.LastEvent - int64(s.KeepEvents) + 1
+	}
+	if s.KeepEventsFor == 0 {
+		return first, next, nil
+	}
+	old, next, err := rows.EmittedBefore(t.Incarnation, now.Add(-s.KeepEventsFor))
+	if !next.IsZero() {
+		next = next.Add(s.KeepEventsFor)
+	}
+	return max(first, old+1), next, err
+}
