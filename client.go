@@ -37,6 +37,14 @@ type Client interface {
 	// sequence is stable while tasks are added.
 	Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, error]
 
+	// Events reads a task's stream after a number: first what is stored, then what comes, until the task, or
+	// the turn of the options, has ended; the last event is then of kind EventEnd (E3). It can be joined
+	// at any number, from any process, before and after crashes, and never repeats nor leaves out a number:
+	// after an error go on with the last number that was read. A reader who is slow slows nobody. A parked
+	// task's stream stays open. Leaving the loop releases everything. The error, if any, comes last:
+	// ErrNotFound, ErrInvalid, ErrUnavailable, and ctx's own.
+	Events(ctx context.Context, id string, opts *EventOptions) iter.Seq2[Event, error]
+
 	// Cancel asks a task's current turn to stop, and ends what is queued or waiting (C3). It returns the
 	// task's status afterwards; on a task that has ended it does nothing. Errors: ErrNotFound.
 	Cancel(ctx context.Context, id string, opts *CancelOptions) (Status, error)

@@ -33,6 +33,9 @@ type Options struct {
 	Drain time.Duration
 	// Limits bound what is stored (S6).
 	Limits Limits
+	// EmitEvents and EmitBytes bound what one turn has emitted and is not written yet; Emit waits beyond:
+	// default 1,000 events, 1 MiB.
+	EmitEvents, EmitBytes int
 	// Codec encodes payloads before they are stored; default: they are stored as they are.
 	Codec Codec
 	// Agent is the label that tasks started through this engine carry.
@@ -61,6 +64,8 @@ const (
 	defaultLease         = 15 * time.Second
 	defaultDrain         = 25 * time.Second
 	minLease             = 100 * time.Millisecond
+	defaultEmitEvents    = 1000
+	defaultEmitBytes     = 1 << 20
 )
 
 // New returns an engine on a store; opts may be nil. The store stays the caller's, to be closed after Run
@@ -79,7 +84,8 @@ func New(st store.Store, opts *Options) (*Engine, error) {
 	cfg := engine.Config{
 		Store: st, Logger: opts.Logger, MaxRunning: or(opts.MaxRunning, defaultMaxRunning),
 		Lease: or(opts.Lease, defaultLease), Drain: or(opts.Drain, defaultDrain),
-		MaxOutput: e.limits.Output, MaxMetadata: e.limits.Metadata,
+		MaxOutput: e.limits.Output, MaxMetadata: e.limits.Metadata, MaxEvent: e.limits.Event,
+		EmitEvents: or(opts.EmitEvents, defaultEmitEvents), EmitBytes: or(opts.EmitBytes, defaultEmitBytes),
 		Worker: store.WorkerInfo{Host: e.source.Host, PID: os.Getpid(), Program: e.source.Program, Version: e.source.Version},
 	}
 	if opts.Codec != nil {
@@ -121,6 +127,8 @@ func (o *Options) validate(st store.Store) error {
 		return invalid("MaxRecoveries must not be %d", o.MaxRecoveries)
 	case o.Lease != 0 && o.Lease < minLease:
 		return invalid("Lease must be at least %v", minLease)
+	case o.EmitEvents < 0 || o.EmitBytes < 0:
+		return invalid("EmitEvents and EmitBytes must not be negative")
 	case o.Drain < 0:
 		return invalid("Drain must not be %v", o.Drain)
 	}

@@ -50,6 +50,12 @@ type FuncOptions[In any] struct {
 	// KeepTurns is how many ended turns of a task are kept: default 1,000; KeepAll. Stored.
 	KeepTurns int
 
+	// KeepEvents is how many of a task's newest events are kept, and KeepEventsFor how long; 0 keeps all as
+	// long as the task, or their turns. Older ones are removed in the background, and readers are told of
+	// the gap (E5). What may still be taken back is kept. Stored.
+	KeepEvents    int
+	KeepEventsFor time.Duration
+
 	// MaxRecoveries is how often a turn is entered again after crashes with no checkpoint in between,
 	// before its task is parked (R4): default Options.MaxRecoveries. Stored.
 	MaxRecoveries int
@@ -109,12 +115,12 @@ func (f *Func[In, Out]) validate() error {
 		return invalid("the name must match %s", identifier)
 	}
 	for field, d := range map[string]time.Duration{"Timeout": o.Timeout, "TimeoutGrace": o.TimeoutGrace,
-		"Linger": o.Linger, "AutoCheckpoint": o.AutoCheckpoint, "SteerGrace": o.SteerGrace} {
+		"Linger": o.Linger, "AutoCheckpoint": o.AutoCheckpoint, "SteerGrace": o.SteerGrace, "KeepEventsFor": o.KeepEventsFor} {
 		if d < 0 {
 			return invalid("%s must not be %v", field, d)
 		}
 	}
-	for field, n := range map[string]int{"MaxPending": o.MaxPending, "MaxRecoveries": o.MaxRecoveries, "MaxRunning": o.MaxRunning} {
+	for field, n := range map[string]int{"MaxPending": o.MaxPending, "MaxRecoveries": o.MaxRecoveries, "MaxRunning": o.MaxRunning, "KeepEvents": o.KeepEvents} {
 		if n < 0 {
 			return invalid("%s must not be %d", field, n)
 		}
@@ -140,6 +146,7 @@ func (o *FuncOptions[In]) settings() store.Settings {
 		MultiTurn: o.MultiTurn, Steerable: o.Steerable, Ephemeral: o.Ephemeral,
 		Timeout: o.Timeout, TimeoutGrace: or(o.TimeoutGrace, defaultTimeoutGrace),
 		Keep: or(o.Retention, defaultRetention), KeepTurns: or(o.KeepTurns, defaultKeepTurns),
+		KeepEvents: o.KeepEvents, KeepEventsFor: o.KeepEventsFor,
 		MaxRecoveries: o.MaxRecoveries, Retry: o.Retry.stored(),
 	}
 	if o.Steerable {

@@ -187,6 +187,28 @@ func (c *local) Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, e
 	}
 }
 
+func (c *local) Events(ctx context.Context, id string, opts *EventOptions) iter.Seq2[Event, error] {
+	if opts == nil {
+		opts = &EventOptions{}
+	}
+	q := engine.EventsQuery{TaskID: id, Incarnation: opts.Incarnation, After: opts.After, Turn: opts.Turn, Committed: opts.Committed}
+	return func(yield func(Event, error) bool) {
+		if err := opts.validate(); err != nil {
+			yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))
+			return
+		}
+		for e, err := range c.e.e.Events(ctx, q) {
+			if err != nil {
+				yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))
+				return
+			}
+			if !yield(eventOf(&e), nil) {
+				return
+			}
+		}
+	}
+}
+
 func (c *local) Cancel(ctx context.Context, id string, opts *CancelOptions) (Status, error) {
 	if opts == nil {
 		opts = &CancelOptions{}

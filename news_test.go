@@ -42,6 +42,11 @@ func (h *held) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offer
 	return h.Store.Offer(ctx, req)
 }
 
+func (h *held) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*store.Checkpointed, error) {
+	defer h.answer("Checkpoint")
+	return h.Store.Checkpoint(ctx, req)
+}
+
 func (h *held) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
 	defer h.answer("Signal")
 	return h.Store.Signal(ctx, req)

@@ -2,6 +2,9 @@ package perdure
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"time"
@@ -83,11 +86,47 @@ func (s *Scope) Pending() int { return s.a.Pending() }
 // Metadata returns the task's metadata.
 func (s *Scope) Metadata() *Metadata { return &Metadata{m: s.a.Metadata()} }
 
-// Checkpoint makes the metadata durable, and returns when it is: it is the fence before a side effect
+// Checkpoint makes the metadata and what was emitted durable, and returns when they are: it is the fence before a side effect
 // (M1). A store that cannot be reached is tried again until ctx ends. Errors: ErrLeaseLost and
 // ErrTerminated, after which the handler should return; ctx's own, after which the checkpoint may or may
 // not have happened.
 func (s *Scope) Checkpoint(ctx context.Context) error { return s.a.Checkpoint(ctx) }
+
+// Emit appends an event, the JSON of v, to the task's stream (E1). Readers see it when it is durable. Emit
+// returns when the event has found room among those that wait to be written ([Options.EmitEvents],
+// [Options.EmitBytes]); they are written together, 10 ms after the last write at the latest. Events after the
+// last checkpoint are taken back for readers if another try follows (E2). Errors: ErrTooLarge, and nothing is
+// emitted; ErrLeaseLost and ErrTerminated, also of an earlier event that could not be written, after which
+// the handler should return; ctx's own, when it ended while there was no room.
+func (s *Scope) Emit(ctx context.Context, v any) error { return s.EmitMany(ctx, v) }
+
+// EmitMany is Emit for several values, in their order. When ctx ends the first of them may have been emitted.
+func (s *Scope) EmitMany(ctx context.Context, values ...any) error {
+	events := make([][]byte, len(values))
+	for i, v := range values {
+		var err error
+		if events[i], err = json.Marshal(v); err != nil {
+			return fmt.Errorf("%w: event cannot be encoded as JSON: %w", ErrInvalid, err)
+		}
+	}
+	return s.a.Emit(ctx, events...)
+}
+
+// KeepEvents keeps what the try before had emitted after its last checkpoint, which would be taken back
+// otherwise, and returns the last event of this turn, or nil if there is none (E2). It returns when that is
+// durable. It must come before the first Emit and Checkpoint of an entry, else ErrInvalid. Other errors are
+// as those of Checkpoint.
+func (s *Scope) KeepEvents(ctx context.Context) (*Event, error) {
+	e, err := s.a.KeepEvents(ctx)
+	if errors.Is(err, engine.ErrKeepEvents) {
+		return nil, invalid("%w", err)
+	}
+	if err != nil || e == nil {
+		return nil, err
+	}
+	last := eventOf(e)
+	return &last, nil
+}
 
 // Interrupt returns a context that ends with ctx and also on a cooperative request: a cancel, the
 // deadline, a shutdown, a newer input (C1). Its cause is an [*InterruptError]. Pass it to what may be cut

@@ -41,6 +41,7 @@ type Limits struct {
 	Input       int // bytes of JSON: default 10 MiB
 	Output      int // bytes of JSON: default 10 MiB
 	Metadata    int // bytes of keys and JSON per task: default 1 MiB
+	Event       int // bytes of JSON: default 1 MiB
 	Title       int // characters: default 256
 	Description int // characters: default 1024
 	Tags        int // number: default 16
@@ -51,7 +52,7 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	const mib = 1 << 20
 	return Limits{
-		Input: or(l.Input, 10*mib), Output: or(l.Output, 10*mib), Metadata: or(l.Metadata, mib),
+		Input: or(l.Input, 10*mib), Output: or(l.Output, 10*mib), Metadata: or(l.Metadata, mib), Event: or(l.Event, mib),
 		Title: or(l.Title, 256), Description: or(l.Description, 1024),
 		Tags: or(l.Tags, 16), TagKey: or(l.TagKey, 64), TagValue: or(l.TagValue, 256),
 	}
@@ -89,6 +90,16 @@ func (r *StartRequest) validate(l Limits) error {
 		}
 	}
 	return r.validateInput(l.Input)
+}
+
+func (o *EventOptions) validate() error {
+	if o.After < 0 {
+		return invalid("after must not be %d", o.After)
+	}
+	if o.Turn < 0 {
+		return invalid("turn must not be %d", o.Turn)
+	}
+	return nil
 }
 
 func validID(field, id string) error {

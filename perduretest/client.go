@@ -54,6 +54,31 @@ func (c client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2[
 	return c.h.process().eng.Client().Tasks(ctx, opts)
 }
 
+// Events goes on with the last number it had when a process dies.
+func (c client) Events(ctx context.Context, id string, opts *perdure.EventOptions) iter.Seq2[perdure.Event, error] {
+	return func(yield func(perdure.Event, error) bool) {
+		var o perdure.EventOptions
+		if opts != nil {
+			o = *opts
+		}
+		_, err := again(ctx, c.h, func(now perdure.Client) (struct{}, error) {
+			for e, err := range now.Events(ctx, id, &o) {
+				if err != nil {
+					return struct{}{}, err
+				}
+				o.After = max(o.After, e.Number)
+				if !yield(e, nil) {
+					break
+				}
+			}
+			return struct{}{}, nil
+		})
+		if err != nil {
+			yield(perdure.Event{}, err)
+		}
+	}
+}
+
 func (c client) Cancel(ctx context.Context, id string, opts *perdure.CancelOptions) (perdure.Status, error) {
 	return again(ctx, c.h, func(now perdure.Client) (perdure.Status, error) { return now.Cancel(ctx, id, opts) })
 }

@@ -194,6 +194,15 @@ const (
 	EventTurn    EventKind = "turn"   // the end of a turn
 )
 
+// Kinds of events that are made for a reader, and have no number.
+const (
+	EventGap EventKind = "gap" // what was asked for has been trimmed; To is the first number kept
+	EventEnd EventKind = "end" // nothing follows; Status is the outcome, or Deleted
+)
+
+// Deleted is the status of an end that came by deletion.
+const Deleted Status = "deleted"
+
 // Event is one line of a task's stream. A rewind takes back the messages between number To and its own.
 type Event struct {
 	Number  int64
@@ -203,6 +212,7 @@ type Event struct {
 	Kind    EventKind
 	At      time.Time
 	Data    []byte // EventMessage
-	To      int64  // EventRewind
-	Status  Status // EventTurn: the outcome
+	To      int64  // EventRewind, EventGap
+	Status  Status // EventTurn, EventEnd: the outcome
+	Reason  string // EventTurn, EventEnd
 }

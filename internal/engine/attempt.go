@@ -29,8 +29,11 @@ type Attempt struct {
 	interruptible context.Context // made when the handler first asks for it; guarded by mu, as is fire
 	fire          context.CancelCauseFunc
 
-	saving chan struct{} // capacity 1: held by whoever writes
-	number int64         // of the last checkpoint; guarded by saving
+	saving  chan struct{}            // capacity 1: held by whoever writes
+	number  int64                    // of the last checkpoint; guarded by saving, as is unknown
+	unknown *store.CheckpointRequest // sent, its result unknown; else nil
+
+	emitter emitter
 
 	gone     chan struct{} // closed when the handler has returned
 	done     chan struct{} // closed when the attempt is over
@@ -166,6 +169,7 @@ func (a *Attempt) conclude(exit *Exit) *Attempt {
 	a.handlerReturned()
 	next := a.finish(exit)
 	a.end(nil)
+	a.emitter.gone.Wait()
 	return next
 }
 
@@ -232,6 +236,7 @@ func (a *Attempt) handlerReturned() {
 		delete(e.live, a.task.ID)
 	}
 	e.mu.Unlock()
+	a.emitter.close()
 	close(a.gone)
 	if a.task.Suspect {
 		e.cleared(a)

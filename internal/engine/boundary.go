@@ -271,10 +271,13 @@ func (a *Attempt) settle(req *store.SettleRequest) *Attempt {
 	defer func() { <-a.saving }()
 	a.keepSlot(req)
 	var s *store.Settled
-	err := a.e.repeat(a.worker.ctx, 0, func(ctx context.Context) (err error) {
-		s, err = a.e.store.Settle(ctx, req)
-		return err
-	})
+	err := a.settleEvents(req)
+	if err == nil {
+		err = a.e.repeat(a.worker.ctx, 0, func(ctx context.Context) (err error) {
+			s, err = a.e.store.Settle(ctx, req)
+			return err
+		})
+	}
 	if err != nil {
 		a.e.settleFailed(req)
 		if !errors.Is(err, store.ErrLeaseLost) {
@@ -283,6 +286,18 @@ func (a *Attempt) settle(req *store.SettleRequest) *Attempt {
 		return nil
 	}
 	return a.settled(req, s)
+}
+
+// settleEvents adds what was emitted and is not written yet to the end of the turn, after what was sent with
+// an unknown result. A try that another one follows keeps neither: they would be taken back.
+func (a *Attempt) settleEvents(req *store.SettleRequest) error {
+	events := a.emitter.take()
+	if req.Kind != store.SettleEnd {
+		return nil
+	}
+	err := a.resend(a.worker.ctx)
+	req.Events = events
+	return err
 }
 
 // keepSlot asks for the promoted turn's lease, unless others have waited for the slot since before the
@@ -318,7 +333,7 @@ func (a *Attempt) settled(req *store.SettleRequest, s *store.Settled) *Attempt {
 		s.Ended.TaskID = a.task.ID
 	}
 	a.resolve(s.Ended)
-	e.hub.wake(a.lease.Incarnation)
+	e.changed(a.lease.Incarnation)
 	if s.Due {
 		wake(e.due)
 	}

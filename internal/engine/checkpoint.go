@@ -6,8 +6,8 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// Checkpoint writes the metadata and moves the commit mark; it returns when that is durable (M1). It
-// repeats a write whose result is unknown until ctx ends. Errors: store.ErrLeaseLost, ErrTerminated;
+// Checkpoint writes what was emitted and the metadata, and moves the commit mark; it returns when that is
+// durable (M1, E2). It repeats a write whose result is unknown until ctx ends. Errors: store.ErrLeaseLost, ErrTerminated;
 // ctx's own, after which the write may still have happened and a later checkpoint covers it.
 func (a *Attempt) Checkpoint(ctx context.Context) error {
 	ctx, stop := a.whileHeld(ctx)
@@ -25,13 +25,8 @@ func (a *Attempt) Checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.number++
-	req := &store.CheckpointRequest{Lease: a.lease, Number: a.number, Commit: true, Metadata: changes}
-	err = a.e.repeat(ctx, 0, func(ctx context.Context) error {
-		_, err := a.e.store.Checkpoint(ctx, req)
-		return err
-	})
-	if err != nil {
+	req := &store.CheckpointRequest{Commit: true, Metadata: changes, Events: a.emitter.take()}
+	if err := a.write(ctx, req); err != nil {
 		return a.lostBy(err)
 	}
 	a.meta.written(numbers)

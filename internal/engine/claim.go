@@ -78,10 +78,10 @@ func (e *Engine) claim(w *worker, req *store.ClaimRequest) (*store.Claimed, erro
 	if c.Parked > 0 {
 		e.stats.parked.Add(int64(c.Parked))
 		e.log.Error("tasks parked: they were entered again too often without a checkpoint", "count", c.Parked)
-		e.hub.wakeAll()
+		e.allChanged()
 	}
 	if c.Ended > 0 {
-		e.hub.wakeAll()
+		e.allChanged()
 	}
 	for _, entry := range c.Entries {
 		e.take(entry.Task.Func)

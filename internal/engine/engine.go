@@ -61,6 +61,9 @@ type Config struct {
 	Drain       time.Duration
 	MaxOutput   int
 	MaxMetadata int
+	MaxEvent    int
+	EmitEvents  int // of one turn that may wait to be written
+	EmitBytes   int
 	Worker      store.WorkerInfo
 }
 
@@ -73,11 +76,13 @@ type Engine struct {
 	sole  bool // the store proves that there is one engine: no lease lapses by time
 	hints bool // the store tells of what others write
 
-	hub   *hub
-	due   chan struct{} // wakes the claim loop; capacity 1
-	post  chan struct{} // wakes the mail loop; capacity 1
-	audit chan struct{} // wakes the audit; capacity 1
-	stats stats
+	hub     *hub // wakes those who wait for outcomes
+	streams *hub // wakes those who read streams
+	tails   tails
+	due     chan struct{} // wakes the claim loop; capacity 1
+	post    chan struct{} // wakes the mail loop; capacity 1
+	audit   chan struct{} // wakes the audit; capacity 1
+	stats   stats
 
 	leaving chan struct{} // closed when the shutdown begins
 
@@ -122,7 +127,7 @@ type worker struct {
 func New(cfg Config) *Engine {
 	e := &Engine{
 		cfg: cfg, store: cfg.Store, log: cfg.Logger, funcs: make(map[string]*Func, len(cfg.Funcs)),
-		hub: newHub(), due: make(chan struct{}, 1), post: make(chan struct{}, 1), audit: make(chan struct{}, 1),
+		hub: newHub(), streams: newHub(), tails: tails{of: map[int64]*tail{}}, due: make(chan struct{}, 1), post: make(chan struct{}, 1), audit: make(chan struct{}, 1),
 		leaving: make(chan struct{}),
 		running: map[int64]*Attempt{}, live: map[string]*Attempt{}, stuck: map[string]int{}, busy: map[string]int{}, waiting: map[string]bool{}, inflight: map[int64]bool{},
 	}
@@ -202,7 +207,7 @@ func (e *Engine) serve(ctx context.Context) error {
 	for _, a := range e.attempts() {
 		a.resolve(nil)
 	}
-	e.hub.wakeAll()
+	e.allChanged()
 	if cause := context.Cause(serving); errors.Is(cause, store.ErrClosed) {
 		return cause
 	}
@@ -283,6 +288,7 @@ const (
 	input    = "input"
 	output   = "output"
 	metadata = "metadata"
+	event    = "event"
 )
 
 // label is the place for the codec. No task ID has a slash.

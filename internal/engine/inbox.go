@@ -153,7 +153,7 @@ func (e *Engine) follow(o *store.Offered) {
 		wake(e.due)
 	}
 	if len(o.Replaced) > 0 {
-		e.hub.wake(o.Incarnation)
+		e.changed(o.Incarnation)
 	}
 }
 

@@ -202,7 +202,7 @@ func (e *Engine) readMail(ctx context.Context, worker string) {
 
 // deliver brings one piece of mail to the turn it is for.
 func (e *Engine) deliver(ctx context.Context, m store.Mail) {
-	e.hub.wake(m.Incarnation)
+	e.changed(m.Incarnation)
 	e.tell(m.Incarnation, m.Epoch, func(a *Attempt) {
 		switch m.Kind {
 		case store.MailTerminated, store.MailDeleted:
@@ -266,7 +266,7 @@ func (e *Engine) sweep(ctx context.Context) {
 			return
 		}
 		if s.Ended > 0 {
-			e.hub.wakeAll()
+			e.allChanged()
 			wake(e.due)
 		}
 		more = s.More
@@ -348,7 +348,7 @@ func (e *Engine) listen(ctx context.Context, stop context.CancelCauseFunc) {
 		err := n.Listen(ctx, func() {
 			wake(e.due)
 			wake(e.post)
-			e.hub.wakeAll()
+			e.allChanged()
 		})
 		if errors.Is(err, store.ErrClosed) {
 			e.closed(stop)

@@ -121,7 +121,7 @@ func (e *Engine) left() error {
 
 // stats are counted since the engine was made.
 type stats struct {
-	entered, recovered, parked, checkpoints, retries, released, leaked, fenced, beatsFailed atomic.Int64
+	entered, recovered, parked, checkpoints, events, retries, released, leaked, fenced, beatsFailed atomic.Int64
 
 	mu       sync.Mutex
 	outcomes map[store.Status]int64
@@ -190,6 +190,7 @@ func (e *Engine) Counters() []Counter {
 		count("recoveries_total", "Tasks of dead workers that this engine put back.", &s.recovered),
 		count("parked_total", "Tasks put into quarantine.", &s.parked),
 		count("checkpoints_total", "Checkpoints written.", &s.checkpoints),
+		count("events_total", "Emitted events that were written, but for those of the ends of turns.", &s.events),
 		count("retries_total", "Attempts that failed and will be retried.", &s.retries),
 		count("releases_total", "Leases given back before the turn's end.", &s.released),
 		count("handlers_leaked_total", "Handlers that did not return after their context ended.", &s.leaked),
@@ -206,7 +207,7 @@ func (e *Engine) Counters() []Counter {
 		cs = append(cs, Counter{Name: "tasks_unbound", Label: fmt.Sprintf("func=%q", fn),
 			Help: "Due tasks of funcs that are not bound here.", Gauge: true, Value: int64(n)})
 	}
-	slices.SortStableFunc(cs[10:], func(a, b Counter) int {
+	slices.SortStableFunc(cs[11:], func(a, b Counter) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Label, b.Label))
 	})
 	return cs

@@ -62,6 +62,17 @@ func (h *hub) wakeAll() {
 	}
 }
 
+// changed wakes all who are interested in a task.
+func (e *Engine) changed(incarnation int64) {
+	e.hub.wake(incarnation)
+	e.streams.wake(incarnation)
+}
+
+func (e *Engine) allChanged() {
+	e.hub.wakeAll()
+	e.streams.wakeAll()
+}
+
 func (h *hub) seenMail() int64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -81,7 +81,7 @@ func (e *Engine) Signal(ctx context.Context, req *store.SignalRequest) (*store.S
 		return nil, fmt.Errorf("%s task %s: %w", req.Kind, req.TaskID, err)
 	}
 	e.brought(req, s)
-	e.hub.wake(s.Incarnation)
+	e.changed(s.Incarnation)
 	if s.Due {
 		wake(e.due)
 	}
@@ -121,7 +121,7 @@ func (e *Engine) Delete(ctx context.Context, req *store.DeleteRequest) error {
 	}
 	if req.Incarnation == t.Incarnation {
 		e.tell(t.Incarnation, anyEpoch, func(a *Attempt) { a.lost(ErrTerminated) })
-		e.hub.wake(t.Incarnation)
+		e.changed(t.Incarnation)
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 func TurnEvent(turn *store.Turn) store.Event {
 	return store.Event{
 		Number: turn.EndEvent, Turn: turn.Number, Attempt: turn.Attempt, Epoch: turn.Epoch,
-		Kind: store.EventTurn, At: turn.EndedAt, Status: turn.Status,
+		Kind: store.EventTurn, At: turn.EndedAt, Status: turn.Status, Reason: turn.Reason,
 	}
 }
 

@@ -94,7 +94,7 @@ func scanEvents(s *stmt, after int64, events *[]store.Event) error {
 	return unpack(s.nextBytes(), func(data []byte) { add(store.EventMessage, 0, data) })
 }
 
-const sqlTurnEvents = `SELECT number, attempt, epoch, end_event, ended_at, status FROM turns
+const sqlTurnEvents = `SELECT number, attempt, epoch, end_event, ended_at, status, reason FROM turns
 	WHERE task = ? AND end_event > ? ORDER BY end_event ` + sqlLimit
 
 func (c *conn) turnEvents(incarnation, after int64, limit int) ([]store.Event, error) {
@@ -103,7 +103,7 @@ func (c *conn) turnEvents(incarnation, after int64, limit int) ([]store.Event, e
 	err := s.each(func() error {
 		events = append(events, rules.TurnEvent(&store.Turn{
 			Number: s.nextInt(), Attempt: int(s.nextInt()), Epoch: s.nextInt(), EndEvent: s.nextInt(),
-			EndedAt: s.nextTime(), Status: store.Status(s.nextText()),
+			EndedAt: s.nextTime(), Status: store.Status(s.nextText()), Reason: s.nextText(),
 		}))
 		return nil
 	})
