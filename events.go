@@ -67,6 +67,7 @@ type EventOptions struct {
 	After       int64 // begin after this number; beyond the last one it waits for those that come
 	Turn        int64 // end with the end of this turn
 	Committed   bool  // only what cannot be taken back any more: no rewinds, and later
+	NoWait      bool  // leave when there is nothing more now, without an end unless that has come
 	Incarnation int64 // of the task; another one has been deleted
 }
 

@@ -191,7 +191,8 @@ func (c *local) Events(ctx context.Context, id string, opts *EventOptions) iter.
 	if opts == nil {
 		opts = &EventOptions{}
 	}
-	q := engine.EventsQuery{TaskID: id, Incarnation: opts.Incarnation, After: opts.After, Turn: opts.Turn, Committed: opts.Committed}
+	q := engine.EventsQuery{TaskID: id, Incarnation: opts.Incarnation, After: opts.After, Turn: opts.Turn, Committed: opts.Committed,
+		NoWait: opts.NoWait}
 	return func(yield func(Event, error) bool) {
 		if err := opts.validate(); err != nil {
 			yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))

@@ -57,6 +57,8 @@ func (h *Handler) admit(rt *route, c *call) (leave func(), err error) {
 	switch {
 	case rt.always:
 		return func() {}, nil
+	case c.sse:
+		slots, what = h.streams, "streams"
 	case c.wait > 0:
 		slots, what = h.waiting, "waiting"
 	}

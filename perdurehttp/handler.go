@@ -2,6 +2,7 @@ package perdurehttp
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,10 @@ type HandlerOptions struct {
 	// MaxInFlight bounds the requests that are worked on at once, MaxWaiting those that wait with
 	// Prefer: wait; what is beyond is refused as unavailable. Defaults 256 and 10,000.
 	MaxInFlight, MaxWaiting int
+	// MaxStreams bounds the streams that are read as Server-Sent Events: default 10,000.
+	MaxStreams int
+	// Heartbeat is how often a stream on which nothing happens gets a comment: default 15 s.
+	Heartbeat time.Duration
 }
 
 const (
@@ -38,6 +43,8 @@ const (
 	defaultBodyTimeout = time.Minute
 	defaultMaxInFlight = 256
 	defaultMaxWaiting  = 10_000
+	defaultMaxStreams  = 10_000
+	defaultHeartbeat   = 15 * time.Second
 )
 
 // Handler serves the HTTP API of an engine. It is an http.Handler and may be mounted below a prefix with
@@ -53,6 +60,9 @@ type Handler struct {
 	origins http.CrossOriginProtection
 	working chan struct{} // a slot for each request in flight
 	waiting chan struct{} // a slot for each request that waits
+	streams chan struct{} // a slot for each stream
+	closed  context.Context
+	close   context.CancelFunc
 	openAPI func() ([]byte, error)
 }
 
@@ -68,6 +78,9 @@ func NewHandler(eng *perdure.Engine, opts *HandlerOptions) *Handler {
 	h.maxBody = or(h.opts.MaxBody, int64(eng.Limits().Input)+bodySlack)
 	h.working = make(chan struct{}, or(h.opts.MaxInFlight, defaultMaxInFlight))
 	h.waiting = make(chan struct{}, or(h.opts.MaxWaiting, defaultMaxWaiting))
+	h.streams = make(chan struct{}, or(h.opts.MaxStreams, defaultMaxStreams))
+	h.opts.Heartbeat = or(h.opts.Heartbeat, defaultHeartbeat)
+	h.closed, h.close = context.WithCancel(context.Background())
 	for _, host := range h.opts.Hosts {
 		h.hosts[strings.ToLower(host)] = true
 	}
@@ -75,6 +88,10 @@ func NewHandler(eng *perdure.Engine, opts *HandlerOptions) *Handler {
 	h.register(routes())
 	return h
 }
+
+// CloseStreams ends the streams that are being read, and those that are begun later: their readers go on at
+// another server, or at the next one here. It is meant for http.Server.RegisterOnShutdown.
+func (h *Handler) CloseStreams() { h.close() }
 
 // register makes the mux serve the routes, and answer other methods and paths with problems.
 func (h *Handler) register(routes []route) {
@@ -133,6 +150,7 @@ type call struct {
 	id    string // the task of the path, if the route has one
 	query url.Values
 	wait  time.Duration // of Prefer, on a route that waits
+	sse   bool          // Server-Sent Events are wanted, on a route that streams
 }
 
 // serve checks a request against its route, and runs it.
@@ -160,6 +178,7 @@ func (c *call) check(rt *route) (err error) {
 			return err
 		}
 	}
+	c.sse = rt.streams && accepts(c.r.Header.Values("Accept"), eventStream)
 	if c.id != "" && !identifier.MatchString(c.id) {
 		c.r.SetPathValue("id", "") // nothing of it belongs into an answer
 		return fmt.Errorf("task %s: %w", quote(c.id), perdure.ErrNotFound)

@@ -81,6 +81,7 @@ func shapes() []shape {
 		{"TaskPage", reflect.TypeFor[taskPage]()}, {"Turn", reflect.TypeFor[perdure.TurnInfo]()},
 		{"TurnPage", reflect.TypeFor[turnPage]()}, {"TaskStatus", reflect.TypeFor[taskStatus]()},
 		{"Funcs", reflect.TypeFor[funcList]()}, {"Workers", reflect.TypeFor[workerList]()},
+		{"Event", reflect.TypeFor[perdure.Event]()}, {"EventPage", reflect.TypeFor[eventPage]()},
 		{"Health", reflect.TypeFor[health]()}, {"Readiness", reflect.TypeFor[readiness]()},
 		{"Problem", reflect.TypeFor[Problem]()},
 	}
@@ -101,6 +102,7 @@ func basics() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[perdure.IfExists]():  {Type: "string", Enum: []any{perdure.Attach}},
 		reflect.TypeFor[perdure.Deliver]():   {Type: "string", Enum: []any{perdure.Interrupt, perdure.Enqueue, perdure.Reject, perdure.Replace}},
 		reflect.TypeFor[perdure.Status]():    {Type: "string"},
+		reflect.TypeFor[perdure.EventKind](): {Type: "string", Enum: []any{perdure.EventMessage, perdure.EventRewind, perdure.EventTurn, perdure.EventGap, perdure.EventEnd}},
 		reflect.TypeFor[handleOrOutcome]():   {OneOf: []*jsonschema.Schema{reference("Handle"), reference("Outcome")}},
 	}
 }
@@ -131,6 +133,7 @@ func schemas() (map[string]*jsonschema.Schema, error) {
 		all[s.name] = schema
 	}
 	all["Start"].Required = []string{"func", "input"}
+	all["Event"].Required = []string{"kind", "at"}
 	return all, nil
 }
 
@@ -192,11 +195,14 @@ func (rt *route) operation() operation {
 	}
 	for status, a := range rt.answers {
 		r := response{About: a.about}
-		switch {
-		case a.body != nil:
-			r.Content = map[string]media{"application/json": {Schema: schemaOf(a.body)}}
-		case a.media != "":
-			r.Content = map[string]media{a.media: {Schema: &jsonschema.Schema{}}}
+		if a.body != nil || a.media != "" {
+			r.Content = map[string]media{}
+		}
+		if a.body != nil {
+			r.Content["application/json"] = media{Schema: schemaOf(a.body)}
+		}
+		if a.media != "" {
+			r.Content[a.media] = media{Schema: &jsonschema.Schema{}}
 		}
 		op.Responses[strconv.Itoa(status)] = r
 	}
@@ -223,6 +229,10 @@ func (rt *route) parameters() []parameter {
 	if rt.waits {
 		params = append(params, parameter{Name: "Prefer", In: "header", Schema: &jsonschema.Schema{Type: "string"},
 			About: fmt.Sprintf("wait=SECONDS waits for the turn's end, at most %v", maxWait)})
+	}
+	if rt.streams {
+		params = append(params, parameter{Name: "Last-Event-ID", In: "header", About: "the number of the last event that was read",
+			Schema: &jsonschema.Schema{Type: "integer"}})
 	}
 	if rt.method == http.MethodDelete {
 		params = append(params, parameter{Name: "If-Match", In: "header", About: "the ETag the task must have, or *",

@@ -1,6 +1,7 @@
 package perdurehttp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -164,4 +165,26 @@ func TestARouteTakesOnlyParametersOfItsTable(t *testing.T) {
 			t.Errorf("%s %s takes any parameter", rt.method, rt.path)
 		}
 	}
+}
+
+// FuzzEventStream reads what a server, or something in its place, may send.
+func FuzzEventStream(f *testing.F) {
+	f.Add([]byte("retry: 500\n\nid: 1\nevent: message\ndata: {\"number\":1,\"kind\":\"message\",\"data\":{}}\n\nevent: end\ndata: {\"kind\":\"end\"}\n\n"))
+	f.Add([]byte("data: {\"number\":9223372036854775807,\"kind\":\"gap\",\"first\":3}\n\ndata: {\"number\":-1}\n\n: c\r\rdata:\n\n"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		last, ends := int64(0), 0
+		fl := &follower{yield: func(e perdure.Event, _ error) bool {
+			if e.Number != 0 && e.Number <= last || ends > 0 {
+				t.Errorf("got number %d after %d, %d ends before", e.Number, last, ends)
+			}
+			last = max(last, e.Number)
+			if e.Kind == perdure.EventEnd {
+				ends++
+			}
+			return true
+		}}
+		if err := fl.read(bytes.NewReader(stream)); (ends == 1) != errors.Is(err, errRead) {
+			t.Errorf("got %v with %d ends", err, ends)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package perdurehttp
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/perdure/perdure"
 )
@@ -12,6 +13,7 @@ type route struct {
 	summary      string
 	params       []param
 	waits        bool           // Prefer: wait is honoured
+	streams      bool           // answers with Server-Sent Events if that is asked for
 	always       bool           // served whatever the load
 	body         any            // what is taken, as a value of its type; nil: nothing
 	answers      map[int]answer // by status
@@ -19,7 +21,8 @@ type route struct {
 	serve        func(*Handler, *call) error
 }
 
-// answer is what a route answers with: a value of its type, or text of a media type, or nothing.
+// answer is what a route answers with: a value of its type, or text of a media type, or nothing. With both,
+// the caller's Accept decides.
 type answer struct {
 	about string
 	body  any
@@ -39,6 +42,13 @@ type taskPage struct {
 type turnPage struct {
 	Turns     []*perdure.TurnInfo `json:"turns"`
 	NextAfter int64               `json:"next_after,omitempty"`
+}
+
+// eventPage is an answer of GET …/events that is no stream.
+type eventPage struct {
+	Events    []perdure.Event `json:"events"`
+	NextAfter int64           `json:"next_after"`
+	Ended     bool            `json:"ended"` // nothing will follow: the last event is the end
 }
 
 // taskStatus is the answer of what is asked of a task.
@@ -90,7 +100,7 @@ var (
 
 // routes returns the table of routes.
 func routes() []route {
-	return append(append(taskRoutes(), turnRoutes()...), systemRoutes()...)
+	return slices.Concat(taskRoutes(), turnRoutes(), eventRoutes(), systemRoutes())
 }
 
 func taskRoutes() []route {
@@ -164,6 +174,26 @@ func turnRoutes() []route {
 			http.StatusAccepted: {about: "The turn is still open.", body: perdure.Accepted{}},
 		},
 		codes: []Code{CodeNotFound, CodeDeleted, CodeParked},
+	}}
+}
+
+func eventRoutes() []route {
+	return []route{{
+		method: http.MethodGet, path: "/v1/tasks/{id}/events", serve: (*Handler).events, streams: true,
+		summary: "Read a task's stream after a number: as Server-Sent Events, live, or as a page of what is there",
+		params: []param{
+			{name: "after", about: "begin after this number: default 0. Last-Event-ID, if given, wins", number: true},
+			{name: "until", about: "end with the task (the default) or with a turn", oneOf: []string{untilTask, untilTurn}},
+			{name: "turn", about: "with until=turn: the turn, by default the current (else last) one", number: true, min: 1},
+			{name: "view", about: "committed leaves out what may be taken back, or has been", oneOf: []string{viewLive, viewCommitted}},
+			{name: "limit", about: "of a page: default 100", number: true, min: 1, max: maxLimit}, incarnationParam,
+		},
+		answers: map[int]answer{
+			http.StatusOK: {about: "Events: id is the number, event the kind, data an Event. A page, unless text/event-stream is accepted.",
+				body: eventPage{}, media: eventStream},
+			http.StatusNoContent: {about: "To a request with Last-Event-ID: the reader has had everything, and nothing will follow."},
+		},
+		codes: []Code{CodeNotFound, CodeDeleted},
 	}}
 }
 

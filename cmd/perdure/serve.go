@@ -121,11 +121,13 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.eng, err = perdure.New(s.store, opts); err != nil {
 		return err
 	}
+	handler := perdurehttp.NewHandler(s.eng, &perdurehttp.HandlerOptions{Logger: s.log})
 	s.http = &http.Server{
-		Handler:           perdurehttp.NewHandler(s.eng, &perdurehttp.HandlerOptions{Logger: s.log}),
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(handler.CloseStreams)
 	return nil
 }
 

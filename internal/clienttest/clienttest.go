@@ -21,7 +21,7 @@ import (
 // Run runs the suite, each test in a bubble of virtual time. newStore returns an empty store and open a
 // client of an engine on it; both are called within the bubble and may use t.Cleanup.
 func Run(t *testing.T, newStore func(t *testing.T) store.Store, open func(t *testing.T, eng *perdure.Engine) perdure.Client) {
-	for _, tests := range [][]test{startTests(), labelTests(), readTests(), stopTests()} {
+	for _, tests := range [][]test{startTests(), labelTests(), readTests(), stopTests(), streamTests()} {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
@@ -98,7 +98,7 @@ func (e *env) bindings() []perdure.Binding {
 		Tags: func(Note, string) (map[string]string, error) { return map[string]string{"a": "func", "b": "func"}, nil },
 	})
 	return []perdure.Binding{
-		echo.Bind(e.echo), label.Bind(e.echo), gate.Bind(e.gate), chat.Bind(e.chat),
+		speak(), echo.Bind(e.echo), label.Bind(e.echo), gate.Bind(e.gate), chat.Bind(e.chat),
 		fail.Bind(func(context.Context, *perdure.Turn[Note, Note]) (Note, error) { return Note{}, errors.New("no luck") }),
 		loop.Bind(func(_ context.Context, turn *perdure.Turn[Note, Note]) (Note, error) {
 			e.entries.Add(1)

@@ -27,6 +27,7 @@ type EventsQuery struct {
 	After       int64
 	Turn        int64 // read until the end of this turn; 0: until the task's
 	Committed   bool  // only what no rewind has taken back or will
+	NoWait      bool  // leave when there is nothing more now
 }
 
 // Events reads a task's stream from a number on, first what is stored, then live, and ends with one event of
@@ -79,6 +80,9 @@ func (r *reader) read(ctx context.Context) error {
 		}
 		if r.next < r.upTo(page) {
 			continue
+		}
+		if r.q.NoWait {
+			return errDone
 		}
 		if err := r.live(ctx, page); err != nil {
 			return err

@@ -1,0 +1,232 @@
+package perdurehttp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/perdure/perdure"
+)
+
+// eventStream is the media type of Server-Sent Events.
+const eventStream = "text/event-stream"
+
+// Values of the parameters until and view.
+const (
+	untilTask     = "task"
+	untilTurn     = "turn"
+	viewLive      = "live"
+	viewCommitted = "committed"
+)
+
+// incarnationHeader tells which incarnation of the task a stream is of.
+const incarnationHeader = "Perdure-Incarnation"
+
+// Of a stream: how long one write to a slow reader may take, what an EventSource is told to wait before it comes
+// back, and how many events may wait to be written together.
+const (
+	streamWrite  = 30 * time.Second
+	streamRetry  = 500 * time.Millisecond
+	streamBuffer = 256
+)
+
+const defaultEventLimit = 100
+
+// accepts reports whether one of the media ranges of Accept headers is the given media type.
+func accepts(headers []string, want string) bool {
+	for _, r := range strings.Split(strings.Join(headers, ","), ",") {
+		if media, _, err := mime.ParseMediaType(r); err == nil && media == want {
+			return true
+		}
+	}
+	return false
+}
+
+// events serves GET /v1/tasks/{id}/events.
+func (h *Handler) events(c *call) error {
+	opts, err := h.eventOptions(c)
+	if err != nil {
+		return err
+	}
+	if c.sse {
+		return h.stream(c, opts)
+	}
+	opts.NoWait = true
+	page := eventPage{Events: []perdure.Event{}, NextAfter: opts.After}
+	size, limit := 0, int(number(c.query, "limit", defaultEventLimit))
+	for e, err := range h.client.Events(c.r.Context(), c.id, opts) {
+		if err != nil {
+			return err
+		}
+		page.Events = append(page.Events, e)
+		page.NextAfter = max(page.NextAfter, e.Number, e.First-1)
+		page.Ended = e.Kind == perdure.EventEnd
+		if size += len(e.Data); len(page.Events) == limit || size > maxPageBytes {
+			break
+		}
+	}
+	h.write(c.w, http.StatusOK, page)
+	return nil
+}
+
+// eventOptions reads what is asked for. A number in Last-Event-ID is newer than the query of the same URL.
+func (h *Handler) eventOptions(c *call) (*perdure.EventOptions, error) {
+	opts := &perdure.EventOptions{After: number(c.query, "after", 0), Turn: number(c.query, "turn", 0),
+		Committed: c.query.Get("view") == viewCommitted, Incarnation: number(c.query, "incarnation", 0)}
+	if last := c.r.Header.Get("Last-Event-ID"); last != "" {
+		n, err := strconv.ParseInt(last, 10, 64)
+		if err != nil || n < 0 {
+			return nil, invalid("header Last-Event-ID: %s is not the number of an event", quote(last))
+		}
+		opts.After = n
+	}
+	switch until := c.query.Get("until"); {
+	case until != untilTurn && opts.Turn != 0:
+		return nil, invalid("query parameter \"turn\" goes with until=turn")
+	case until == untilTurn && opts.Turn == 0:
+		turn, err := h.client.Turn(c.r.Context(), perdure.TurnQuery{TaskID: c.id, Incarnation: opts.Incarnation})
+		if err != nil {
+			return nil, err
+		}
+		opts.Turn, opts.Incarnation = turn.Number, turn.Incarnation
+	case opts.Incarnation == 0:
+		info, err := h.client.Task(c.r.Context(), c.id)
+		if err != nil {
+			return nil, err
+		}
+		opts.Incarnation = info.Incarnation
+	}
+	return opts, nil
+}
+
+// stream answers with Server-Sent Events until the end.
+func (h *Handler) stream(c *call, opts *perdure.EventOptions) error {
+	over, err := h.ended(c, opts)
+	if err != nil {
+		return err
+	}
+	if over && c.r.Header.Get("Last-Event-ID") != "" {
+		c.w.WriteHeader(http.StatusNoContent) // an EventSource would come back for ever
+		return nil
+	}
+	s := &sseWriter{rc: http.NewResponseController(c.w), w: bufio.NewWriterSize(c.w, 2<<10)}
+	head := c.w.Header()
+	head.Set("Content-Type", eventStream)
+	head.Set("X-Accel-Buffering", "no")
+	head.Set(incarnationHeader, strconv.FormatInt(opts.Incarnation, 10))
+	c.w.WriteHeader(http.StatusOK)
+	s.text(fmt.Sprintf("retry: %d\n\n", streamRetry.Milliseconds()))
+	s.flush() // before the first event, which may be long in coming
+	h.pump(c, s, opts)
+	_ = s.rc.SetWriteDeadline(time.Time{}) // the connection may be used again
+	return nil
+}
+
+// ended reports whether all that is left to read is the end, without waiting.
+func (h *Handler) ended(c *call, opts *perdure.EventOptions) (bool, error) {
+	now := *opts
+	now.NoWait = true
+	for e, err := range h.client.Events(c.r.Context(), c.id, &now) {
+		return e.Kind == perdure.EventEnd, err
+	}
+	return false, nil
+}
+
+// pump writes events as they come, all that are there with one flush, and a comment now and then while none
+// does. A stream that breaks just ends: its reader comes back.
+func (h *Handler) pump(c *call, s *sseWriter, opts *perdure.EventOptions) {
+	ctx, cancel := context.WithCancel(c.r.Context())
+	defer context.AfterFunc(h.closed, cancel)()
+	ready := make(chan perdure.Event, streamBuffer)
+	go h.collect(ctx, c.id, opts, ready)
+	defer func() {
+		cancel()
+		for range ready { // until the goroutine is gone
+		}
+	}()
+	beat := time.NewTicker(h.opts.Heartbeat)
+	defer beat.Stop()
+	for s.err == nil {
+		select {
+		case e, more := <-ready:
+			if !more {
+				s.flush()
+				return
+			}
+			s.event(e)
+			if len(ready) == 0 {
+				s.flush()
+			}
+		case <-beat.C:
+			s.text(": still here\n\n")
+			s.flush()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// collect passes events on until the end, or until ctx ends, and closes the channel.
+func (h *Handler) collect(ctx context.Context, id string, opts *perdure.EventOptions, ready chan<- perdure.Event) {
+	defer close(ready)
+	for e, err := range h.client.Events(ctx, id, opts) {
+		if err != nil {
+			return
+		}
+		select {
+		case ready <- e:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sseWriter writes Server-Sent Events. After an error it writes nothing.
+type sseWriter struct {
+	rc  *http.ResponseController
+	w   *bufio.Writer
+	err error
+}
+
+func (s *sseWriter) event(e perdure.Event) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		s.err = err
+		return
+	}
+	if e.Number > 0 {
+		s.text("id: " + strconv.FormatInt(e.Number, 10) + "\n")
+	}
+	s.text("event: " + string(e.Kind) + "\ndata: ")
+	s.bytes(data)
+	s.text("\n\n")
+}
+
+func (s *sseWriter) text(t string) {
+	if s.err == nil {
+		_, s.err = s.w.WriteString(t)
+	}
+}
+
+func (s *sseWriter) bytes(b []byte) {
+	if s.err == nil {
+		_, s.err = s.w.Write(b)
+	}
+}
+
+// flush sends what was written. The reader has streamWrite to take it.
+func (s *sseWriter) flush() {
+	if s.err != nil {
+		return
+	}
+	_ = s.rc.SetWriteDeadline(time.Now().Add(streamWrite)) // not every ResponseWriter can
+	if s.err = s.w.Flush(); s.err == nil {
+		s.err = s.rc.Flush()
+	}
+}
