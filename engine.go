@@ -55,6 +55,8 @@ type Engine struct {
 	source   store.Source
 	recover  int
 	bindings map[string]Binding
+
+	customStreams bool // some func has a StreamHandler
 }
 
 // Defaults of engine options.
@@ -97,6 +99,7 @@ func New(st store.Store, opts *Options) (*Engine, error) {
 	for _, b := range opts.Funcs {
 		b.fn.Settings = *e.complete(&b.fn.Settings)
 		e.bindings[b.name] = b
+		e.customStreams = e.customStreams || b.stream != nil
 		cfg.Funcs = append(cfg.Funcs, b.fn)
 	}
 	e.e = engine.New(cfg)

@@ -56,6 +56,11 @@ type FuncOptions[In any] struct {
 	KeepEvents    int
 	KeepEventsFor time.Duration
 
+	// Stream builds the handler that keeps a task's messages instead of the store (E4). It is called with
+	// the task's ID for each entry of the task's handler, also after a crash, and for each reader of its stream
+	// in a program that binds the func; what it returns is closed once that is over. An error fails the attempt.
+	Stream func(ctx context.Context, taskID string) (StreamHandler, error)
+
 	// MaxRecoveries is how often a turn is entered again after crashes with no checkpoint in between,
 	// before its task is parked (R4): default Options.MaxRecoveries. Stored.
 	MaxRecoveries int
@@ -174,10 +179,11 @@ type Handler[In, Out any] func(ctx context.Context, turn *Turn[In, Out]) (Out, e
 
 // Binding is a func bound to its handler, for Options.Funcs.
 type Binding struct {
-	name string
-	fn   engine.Func
-	desc describer
-	err  error
+	name   string
+	fn     engine.Func
+	desc   describer
+	stream func(context.Context, string) (StreamHandler, error)
+	err    error
 }
 
 // describer checks an untyped input against the func's input type and applies its label functions.
@@ -192,15 +198,21 @@ func (f *Func[In, Out]) Bind(handler Handler[In, Out]) Binding {
 	b.fn = engine.Func{
 		Name: f.name, Settings: f.settings, MaxRunning: f.opts.MaxRunning,
 		AutoCheckpoint: f.opts.AutoCheckpoint, SteerGrace: f.opts.SteerGrace, Retryable: f.opts.Retry.Retryable,
-		Run: func(ctx context.Context, a *engine.Attempt) engine.Exit { return run(ctx, a, handler) },
+		Run: func(ctx context.Context, a *engine.Attempt) engine.Exit { return run(ctx, a, handler, f.opts.Stream) },
 	}
-	b.desc = f.describeRaw
+	b.desc, b.stream = f.describeRaw, f.opts.Stream
 	return b
 }
 
 // run enters the handler with typed values and turns what it leaves into an exit.
-func run[In, Out any](ctx context.Context, a *engine.Attempt, handler Handler[In, Out]) engine.Exit {
-	t := &Turn[In, Out]{Scope: &Scope{a: a}}
+func run[In, Out any](ctx context.Context, a *engine.Attempt, handler Handler[In, Out],
+	build func(context.Context, string) (StreamHandler, error)) engine.Exit {
+	stream, closeStream, err := openStream(ctx, a, build)
+	if err != nil {
+		return engine.Exit{Err: err}
+	}
+	defer closeStream()
+	t := &Turn[In, Out]{Scope: &Scope{a: a, stream: stream}}
 	if err := json.Unmarshal(a.Input(), &t.input); err != nil {
 		return engine.Exit{Kind: engine.ExitPark, Reason: "the stored input does not decode: " + inputProblem(err)}
 	}

@@ -198,6 +198,13 @@ func (c *local) Events(ctx context.Context, id string, opts *EventOptions) iter.
 			yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))
 			return
 		}
+		custom, err := c.custom(ctx, id, *opts, yield)
+		if err != nil {
+			yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))
+		}
+		if custom || err != nil {
+			return
+		}
 		for e, err := range c.e.e.Events(ctx, q) {
 			if err != nil {
 				yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))
@@ -208,6 +215,25 @@ func (c *local) Events(ctx context.Context, id string, opts *EventOptions) iter.
 			}
 		}
 	}
+}
+
+// custom reads the stream of a task whose func keeps its messages in a place of its own.
+func (c *local) custom(ctx context.Context, id string, opts EventOptions, yield func(Event, error) bool) (bool, error) {
+	if !c.e.customStreams {
+		return false, nil
+	}
+	info, err := c.Task(ctx, id)
+	if errors.Is(err, ErrNotFound) || err == nil && opts.Incarnation != 0 && info.Incarnation != opts.Incarnation {
+		return false, nil // the store's reader tells
+	}
+	if err != nil {
+		return false, err
+	}
+	b, ok := c.e.bindings[info.Func]
+	if !ok || b.stream == nil {
+		return false, nil
+	}
+	return true, c.customEvents(ctx, b, info, opts, yield)
 }
 
 func (c *local) Cancel(ctx context.Context, id string, opts *CancelOptions) (Status, error) {

@@ -15,7 +15,8 @@ import (
 // Scope is the part of a turn that does not depend on its types, so that helpers and integrations can
 // take it as it is. Its methods may be called concurrently, as long as the handler has not returned.
 type Scope struct {
-	a *engine.Attempt
+	a      *engine.Attempt
+	stream *customStream // instead of the store's; nil if the func has none
 }
 
 // Causes say why a turn is interrupted; they only grow within a turn (C2).
@@ -97,7 +98,8 @@ func (s *Scope) Checkpoint(ctx context.Context) error { return s.a.Checkpoint(ct
 // [Options.EmitBytes]); they are written together, 10 ms after the last write at the latest. Events after the
 // last checkpoint are taken back for readers if another try follows (E2). Errors: ErrTooLarge, and nothing is
 // emitted; ErrLeaseLost and ErrTerminated, also of an earlier event that could not be written, after which
-// the handler should return; ctx's own, when it ended while there was no room.
+// the handler should return; ctx's own, when it ended while there was no room. With FuncOptions.Stream the event
+// goes there instead, and the errors are those of its Put.
 func (s *Scope) Emit(ctx context.Context, v any) error { return s.EmitMany(ctx, v) }
 
 // EmitMany is Emit for several values, in their order. When ctx ends the first of them may have been emitted.
@@ -109,7 +111,17 @@ func (s *Scope) EmitMany(ctx context.Context, values ...any) error {
 			return fmt.Errorf("%w: event cannot be encoded as JSON: %w", ErrInvalid, err)
 		}
 	}
+	if s.stream != nil {
+		return s.emitCustom(ctx, events)
+	}
 	return s.a.Emit(ctx, events...)
+}
+
+func (s *Scope) emitCustom(ctx context.Context, events [][]byte) error {
+	if err := s.a.CheckEvents(events...); err != nil {
+		return err
+	}
+	return s.stream.put(ctx, s.a, events)
 }
 
 // KeepEvents keeps what the try before had emitted after its last checkpoint, which would be taken back

@@ -39,10 +39,10 @@ type emitter struct {
 // ErrTooLarge, before anything is appended; store.ErrLeaseLost, ErrTerminated; ctx's own, when it ended
 // while there was no room: then the first of the events may have been appended.
 func (a *Attempt) Emit(ctx context.Context, events ...[]byte) error {
+	if err := a.CheckEvents(events...); err != nil {
+		return err
+	}
 	for i, e := range events {
-		if len(e) > a.e.cfg.MaxEvent {
-			return fmt.Errorf("event of %d bytes: %w: the limit is %d", len(e), ErrTooLarge, a.e.cfg.MaxEvent)
-		}
 		sealed, err := a.e.encode(place{event, a.task.ID, ""}, e)
 		if err != nil {
 			return fmt.Errorf("encode event: %w", err)
@@ -56,6 +56,27 @@ func (a *Attempt) Emit(ctx context.Context, events ...[]byte) error {
 	}
 	return nil
 }
+
+// CheckEvents reports ErrTooLarge for events over the limit.
+func (a *Attempt) CheckEvents(events ...[]byte) error {
+	for _, e := range events {
+		if len(e) > a.e.cfg.MaxEvent {
+			return fmt.Errorf("event of %d bytes: %w: the limit is %d", len(e), ErrTooLarge, a.e.cfg.MaxEvent)
+		}
+	}
+	return nil
+}
+
+// Writable returns why the turn may no longer write; nil if it may.
+func (a *Attempt) Writable() error {
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
+	}
+	return nil
+}
+
+// Emitted wakes readers of the task's stream: something was emitted beside the store.
+func (a *Attempt) Emitted() { a.e.streams.wake(a.lease.Incarnation) }
 
 func (a *Attempt) append(ctx context.Context, event []byte) error {
 	for {

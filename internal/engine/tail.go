@@ -48,6 +48,13 @@ func (e *Engine) Events(ctx context.Context, q EventsQuery) iter.Seq2[store.Even
 	}
 }
 
+// WatchStream returns a channel that receives when something may have happened to a task's stream, until leave
+// is called.
+func (e *Engine) WatchStream(incarnation int64) (woken <-chan struct{}, leave func()) {
+	c := e.streams.join(incarnation)
+	return c, func() { e.streams.leave(incarnation, c) }
+}
+
 // errDone says that a reader has had its end, or has left.
 var errDone = errors.New("reader is done")
 
