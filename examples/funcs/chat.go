@@ -64,7 +64,7 @@ func chat(ctx context.Context, turn *perdure.Turn[ChatInput, ChatOutput], m mode
 	if err := c.hear(ctx, message); err != nil {
 		return ChatOutput{}, err
 	}
-	reply, err := c.answer(m)
+	reply, err := c.answer(ctx, m)
 	if err != nil && !steered(turn.Scope) {
 		return ChatOutput{}, err // also of a cancel, the deadline or a shutdown
 	}
@@ -95,11 +95,14 @@ func (c *conversation) hear(ctx context.Context, message string) error {
 	return c.turn.Checkpoint(ctx)
 }
 
-// answer asks the model. What had come is returned beside an error.
-func (c *conversation) answer(m model.Model) (string, error) {
+// answer asks the model, and emits its words as they come. What had come is returned beside an error.
+func (c *conversation) answer(ctx context.Context, m model.Model) (string, error) {
 	var reply strings.Builder
 	for text, err := range m.Stream(c.turn.Interrupt(), c.messages()) {
 		if err != nil {
+			return reply.String(), err
+		}
+		if err := c.turn.Emit(ctx, TextEvent{text}); err != nil {
 			return reply.String(), err
 		}
 		reply.WriteString(text)

@@ -26,6 +26,12 @@ type CountdownOutput struct {
 	Attempts []int               `json:"attempts"`
 }
 
+// StepEvent is an event of countdown: a step is done.
+type StepEvent struct {
+	Step int `json:"step"`
+	Of   int `json:"of"`
+}
+
 // Countdown counts steps and checkpoints each of them, so that none is counted twice whatever happens.
 var Countdown = perdure.NewFunc[CountdownInput, CountdownOutput]("countdown", &perdure.FuncOptions[CountdownInput]{
 	Retry: perdure.FixedRetry(3, 100*time.Millisecond),
@@ -122,6 +128,9 @@ func (p *progress) step(ctx context.Context, in *CountdownInput, exit func(int))
 		return err
 	}
 	p.Step = step
+	if err := p.turn.Emit(ctx, StepEvent{Step: step, Of: in.Steps}); err != nil {
+		return err
+	}
 	return p.save(ctx)
 }
 

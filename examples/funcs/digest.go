@@ -37,6 +37,13 @@ type FileDigest struct {
 	Problem   string            `json:"problem,omitempty"` // why it was not read
 }
 
+// FileEvent is an event of digest: a file has been read.
+type FileEvent struct {
+	Path    string `json:"path"`
+	Words   int    `json:"words"`
+	Problem string `json:"problem,omitempty"`
+}
+
 // Digest reads files and keeps their key sentences and terms. It checkpoints after every file, so that a
 // file that was read before a crash is not read again.
 var Digest = perdure.NewFunc[DigestInput, DigestOutput]("digest", &perdure.FuncOptions[DigestInput]{
@@ -141,6 +148,9 @@ func (out *DigestOutput) add(ctx context.Context, turn *perdure.Scope, in *Diges
 	d = summarize(src, in.Sentences, turn.Entry())
 	d.fit(budget)
 	if err := turn.Metadata().Set(key, d); err != nil {
+		return err
+	}
+	if err := turn.Emit(ctx, FileEvent{Path: d.Path, Words: d.Words, Problem: d.Problem}); err != nil {
 		return err
 	}
 	if err := turn.Checkpoint(ctx); err != nil {

@@ -1,7 +1,7 @@
 // Package funcs holds the example funcs that "perdure serve --examples" runs and that the programs beside
 // it run alone. Each shows one thing: digest, work that a crash does not repeat; countdown, crashes and
 // retries on demand; approval, a task that waits for a person; chat, a conversation that is steered;
-// multiturn, an agent with a session; retry, a flaky call; provenance, what a task knows of itself.
+// stream, a text that is written word by word; multiturn, an agent with a session; retry, a flaky call; provenance, what a task knows of itself.
 package funcs
 
 import (
@@ -42,6 +42,7 @@ func All(opts *Options) []perdure.Binding {
 			return chat(ctx, turn, o.Model)
 		}),
 		Multiturn.Bind(multiturn),
+		Stream.Bind(stream),
 		Retry.Bind(retry),
 		Provenance.Bind(provenance),
 	}
