@@ -137,6 +137,7 @@ type Accepted struct {
 	Known       bool   `json:"known"`    // the input ID had been accepted before
 	Created     bool   `json:"created"`  // the task is new
 	Incarnation int64  `json:"incarnation"`
+	StreamAfter int64  `json:"stream_after"` // the turn's events all have higher numbers; 0 if that is not known
 
 	watch *localWatch // set by the local client
 }

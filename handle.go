@@ -42,6 +42,10 @@ func (h *Handle[Out]) Attached() bool { return h.a.Attached }
 // Known reports whether the input ID had been accepted before.
 func (h *Handle[Out]) Known() bool { return h.a.Known }
 
+// StreamAfter returns a number after which all events of the turn come, for [Handle.Events]; 0, the beginning of
+// the stream, if that is not known: of a handle that did not add an input.
+func (h *Handle[Out]) StreamAfter() int64 { return h.a.StreamAfter }
+
 func (h *Handle[Out]) query() TurnQuery {
 	return TurnQuery{TaskID: h.a.TaskID, Incarnation: h.a.Incarnation, Turn: h.a.Turn, watch: h.a.watch}
 }

@@ -45,6 +45,9 @@ func (c *local) Start(ctx context.Context, start *StartRequest) (*Accepted, erro
 		Queued: o.TurnStatus == Queued, Attached: o.Decision == store.Attached,
 		Known: o.Decision == store.Known, Created: o.Decision == store.Created,
 	}
+	if o.Decision == store.Resumed || o.Decision == store.Queued {
+		accepted.StreamAfter = o.LastEvent
+	}
 	if a != nil {
 		accepted.watch = &localWatch{a}
 	}

@@ -80,6 +80,7 @@ type Offered struct {
 	Epoch       int64  // of the task, then
 	Version     int64  // of the task, then
 	Behind      int    // inputs behind its current turn
+	LastEvent   int64  // of the task's stream, then
 	Due         bool   // a worker can claim the task now
 	Steered     bool   // the running turn got the cause steered
 	Replaced    []int64

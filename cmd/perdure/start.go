@@ -25,6 +25,8 @@ type starting struct {
 	tags     []string
 	steer    bool // the func is that of the task
 	wait     bool
+	follow   bool
+	view     string
 	json     bool
 	timeout  time.Duration
 }
@@ -35,9 +37,12 @@ queued behind the running turn.
 
 With --wait it waits for the outcome and prints the output instead, as JSON, and the ID on standard
 error. On a terminal an output's "report" is printed as text. The wait outlasts a restart of the server.
+With --follow it prints what the turn emits, as tail does, until its end; with --wait too, the output after that.
+
 It exits 0 when the turn has completed or suspended, and 1 when it has failed or was stopped.`
 
 const startExample = `  perdure start digest --input '{"paths":["docs"]}' --wait
+  perdure start stream --input '{"topic":"boats"}' --follow
   perdure start countdown --input @steps.json --id nightly --tag kind=test
   echo '{"request":"buy a boat"}' | perdure start approval --input - --id order-7
   perdure start approval --id order-7 --input '{"approved":true,"by":"Ada"}' --wait
@@ -87,6 +92,8 @@ func (a *app) inputFlags(c *cobra.Command, f *starting) {
 	flags.StringVar(&f.req.IfLastInputID, "if-last", "", "only if the task's last input has this `ID`")
 	flags.StringVar(&f.deliver, "deliver", "", "to a running turn: `interrupt`, enqueue, reject or replace (default interrupt)")
 	flags.BoolVarP(&f.wait, "wait", "w", false, "wait for the outcome, and print the output")
+	flags.BoolVarP(&f.follow, "follow", "f", false, "print what the turn emits, until its end")
+	viewFlag(c, &f.view)
 	flags.DurationVar(&f.timeout, "timeout", 0, "with --wait, wait no longer than this")
 	flags.BoolVar(&f.json, "json", false, "print JSON, also on a terminal")
 }
@@ -114,6 +121,8 @@ func (f *starting) complete(flags *pflag.FlagSet, in io.Reader) (err error) {
 		return usage("--timeout: must not be %v", f.timeout)
 	case f.timeout > 0 && !f.wait:
 		return usage("--timeout bounds the wait of --wait, which is not given")
+	case f.view != "" && !f.follow:
+		return usage("--view is of --follow, which is not given")
 	}
 	f.req.Input, err = readInput(f.input, in)
 	return err
@@ -158,6 +167,10 @@ func (a *app) start(c *cobra.Command, f *starting) error {
 	if err := f.complete(c.Flags(), a.in); err != nil {
 		return err
 	}
+	p, opts := printer{json: f.json}, perdure.EventOptions{}
+	if err := p.choose(a, f.view, &opts); err != nil {
+		return err
+	}
 	return a.with(c.Context(), writes, func(ctx context.Context, s *session) error {
 		if f.steer {
 			info, err := s.Task(ctx, f.req.TaskID)
@@ -173,10 +186,15 @@ func (a *app) start(c *cobra.Command, f *starting) error {
 			}
 			return err
 		}
-		if !f.wait {
+		if !f.wait && !f.follow {
 			return a.printAccepted(accepted, f.json)
 		}
 		a.say("task %s, turn %d: %s", accepted.TaskID, accepted.Turn, accepted.Status)
+		if f.follow {
+			if err := a.followStart(ctx, s, accepted, opts, &p); err != nil || !f.wait {
+				return err
+			}
+		}
 		q := perdure.TurnQuery{TaskID: accepted.TaskID, Turn: accepted.Turn, Incarnation: accepted.Incarnation}
 		return a.await(ctx, s, q, f.timeout, f.json)
 	})

@@ -224,7 +224,7 @@ func offered(d store.Decision, t *store.Task, turn *store.Turn) *store.Offered {
 	return &store.Offered{
 		Decision: d, TaskID: t.ID, Incarnation: t.Incarnation, Func: t.Func, Status: t.Status,
 		Turn: turn.Number, InputID: turn.InputID, TurnStatus: TurnStatus(t, turn),
-		Epoch: t.Epoch, Version: t.Version, Behind: t.Queued, Due: !t.DueAt.IsZero(),
+		Epoch: t.Epoch, Version: t.Version, Behind: t.Queued, LastEvent: t.LastEvent, Due: !t.DueAt.IsZero(),
 	}
 }
 
