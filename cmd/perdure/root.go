@@ -63,7 +63,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetErr(a.errOut)
 	root.SetHelpTemplate(root.HelpTemplate() + exitHelp)
 	root.AddGroup(&cobra.Group{ID: "tasks", Title: "Tasks:"}, &cobra.Group{ID: "server", Title: "Server:"})
-	a.add(root, "tasks", a.startCommand(), a.steerCommand(), a.waitCommand(), a.tailCommand(), a.lsCommand(), a.getCommand(), a.turnsCommand(),
+	a.add(root, "tasks", a.startCommand(), a.steerCommand(), a.chatCommand(), a.waitCommand(), a.tailCommand(), a.lsCommand(), a.getCommand(), a.turnsCommand(),
 		a.cancelCommand(), a.terminateCommand(), a.resumeCommand(), a.rmCommand())
 	a.add(root, "server", a.serveCommand(), a.workersCommand(), a.funcsCommand(), a.doctorCommand(), a.benchCommand(), a.versionCommand())
 	root.AddCommand(a.orphanageCommand())

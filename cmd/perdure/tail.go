@@ -100,27 +100,23 @@ func (a *app) follow(ctx context.Context, s *session, id string, opts perdure.Ev
 		if err != nil || end == nil {
 			return err
 		}
-		return ending(id, end)
+		return a.ending(ctx, s, id, opts, end)
 	}
 }
 
-// ending says how a stream ended; nil if well.
-func ending(id string, end *perdure.Event) error {
-	what := "task " + id
-	if end.Turn > 0 {
-		what += fmt.Sprintf(", turn %d", end.Turn)
-	}
+// ending says how a stream ended, in the words of wait; nil if well.
+func (a *app) ending(ctx context.Context, s *session, id string, opts perdure.EventOptions, end *perdure.Event) error {
 	switch end.Status {
 	case perdure.Completed, perdure.Suspended:
 		return nil
 	case perdure.Deleted:
-		return fmt.Errorf("%s: %w", what, perdure.ErrDeleted)
+		return fmt.Errorf("task %s: %w", id, perdure.ErrDeleted)
 	}
-	text := what + ": " + string(end.Status)
-	if end.Reason != "" {
-		text += ": " + end.Reason
+	o, err := a.outcome(ctx, s, perdure.TurnQuery{TaskID: id, Turn: opts.Turn, Incarnation: opts.Incarnation})
+	if err != nil {
+		return err
 	}
-	return errors.New(text)
+	return failure(o)
 }
 
 // followOnce prints events until the end, or until something breaks; opts.After is then the last number.
@@ -155,6 +151,9 @@ func (p *printer) print(e perdure.Event) error {
 	case perdure.EventGap:
 		p.note("what came before event %d is no longer kept", e.First)
 	case perdure.EventTurn:
+		if p.turn != 0 {
+			break
+		}
 		p.note("turn %d: %s%s", e.Turn, e.Status, reasonOf(e))
 	}
 	return nil

@@ -83,7 +83,7 @@ func (a *app) outcome(ctx context.Context, s *session, q perdure.TurnQuery) (*pe
 // printOutcome prints the output of a turn that has one; other outcomes are errors.
 func (a *app) printOutcome(o *perdure.Outcome, asJSON bool) error {
 	if o.Err() != nil {
-		return fmt.Errorf("task %s, turn %d: %s", o.TaskID, o.Turn, describe(o))
+		return failure(o)
 	}
 	if o.Status == perdure.Suspended {
 		a.say("task %s is suspended: %s", o.TaskID, printable(o.Reason))
@@ -93,6 +93,11 @@ func (a *app) printOutcome(o *perdure.Outcome, asJSON bool) error {
 		return err
 	}
 	return a.printJSON(o.Output)
+}
+
+// failure is the error of a turn without output.
+func failure(o *perdure.Outcome) error {
+	return fmt.Errorf("task %s, turn %d: %s", o.TaskID, o.Turn, describe(o))
 }
 
 // describe says how a turn without output ended.
