@@ -118,6 +118,12 @@ var scenarios = []scenario{
 		w.Shutdown(0)
 		return map[string][]perdure.Status{"1": statuses(perdure.Completed)}
 	}},
+	{"stream", func(w *World) map[string][]perdure.Status {
+		must(w, w.Start(Talk, "a", "1", Script{Steps: 2, Pause: 100 * time.Millisecond, Fail: 1}))
+		w.Advance(50 * time.Millisecond)
+		must(w, w.Start(Talk, "a", "2", Script{Steps: 1, Release: 1}, enqueued))
+		return map[string][]perdure.Status{"1": statuses(perdure.Completed), "2": statuses(perdure.Completed)}
+	}},
 	{"recovery", func(w *World) map[string][]perdure.Status {
 		must(w, w.Start(Job, "a", "1", Script{Steps: 3, Pause: time.Second}))
 		w.Advance(1500 * time.Millisecond)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +14,8 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// Script says what the handler of an input does: Steps checkpoints, each after a Pause; then the rest.
+// Script says what the handler of an input does: Steps checkpoints, each after a Pause and with an event before
+// it; an event more; then the rest.
 type Script struct {
 	Steps   int           `json:"steps,omitempty"`
 	Pause   time.Duration `json:"pause,omitempty"`
@@ -52,6 +54,7 @@ type Journal struct {
 	mu      sync.Mutex
 	live    map[int64][]*visit // by incarnation: handlers that have not returned
 	entries int
+	streams int // of turns that have completed, compared
 	inputs  map[key]*perdure.Accepted
 	answers map[key]*perdure.Outcome
 	errs    map[key]error
@@ -129,12 +132,24 @@ func (j *Journal) steps(ctx context.Context, turn *perdure.Turn[Script, Done]) (
 		if err != nil {
 			return 0, err
 		}
-		if err := turn.Checkpoint(ctx); err != nil {
+		if err := errors.Join(turn.Emit(ctx, n), turn.Checkpoint(ctx)); err != nil {
 			return 0, err
 		}
 		steps = int(n)
 	}
-	return steps, nil
+	return steps, turn.Emit(ctx, lastWord) // taken back if the try does not come to its end
+}
+
+// lastWord is the event after the last step.
+const lastWord = "done"
+
+// said returns what the committed view of a turn that has completed must be: that of a run without crashes.
+func (s Script) said() string {
+	text := ""
+	for n := range s.Steps {
+		text += fmt.Sprintf("%d ", n+1)
+	}
+	return text + fmt.Sprintf("%q ", lastWord)
 }
 
 // enter checks that no other handler of the task may write.
@@ -217,6 +232,7 @@ func (j *Journal) check(st store.Store) {
 			j.checkSteps(a, told, st)
 		}
 	}
+	streams := map[int64]map[int64]string{} // committed messages by incarnation and turn
 	tasks, err := st.List(ctx, store.ListQuery{Limit: 1 << 20})
 	if err != nil {
 		j.t.Error(err)
@@ -225,7 +241,74 @@ func (j *Journal) check(st store.Store) {
 		if problem := illegal(t); problem != "" {
 			j.t.Errorf("task %s (%s): %s", t.ID, t.Status, problem)
 		}
+		streams[t.Incarnation] = j.checkStream(t, st)
 	}
+	for k, told := range j.answers {
+		if said, there := streams[k.incarnation]; there && told.Status == perdure.Completed {
+			j.checkSaid(told, k, said[k.turn], st)
+		}
+	}
+}
+
+// checkStream reads a task's whole stream in both views. Its numbers have no gap, and with the rewinds applied the
+// one is the other. It returns the messages of each turn.
+func (j *Journal) checkStream(t *store.Task, st store.Store) map[int64]string {
+	raw, committed := j.events(t, st, false), j.events(t, st, true)
+	var stands []store.Event
+	for i, e := range raw {
+		if e.Number != int64(i)+1 {
+			j.t.Errorf("E1: task %s: event %d has number %d", t.ID, i+1, e.Number)
+		}
+		switch e.Kind {
+		case store.EventRewind:
+			stands = slices.DeleteFunc(stands, func(m store.Event) bool { return m.Kind == store.EventMessage && m.Number > e.To })
+		default:
+			if e.Number <= t.Mark {
+				stands = append(stands, e)
+			}
+		}
+	}
+	same := func(a, b store.Event) bool {
+		return a.Number == b.Number && a.Kind == b.Kind && string(a.Data) == string(b.Data)
+	}
+	if !slices.EqualFunc(stands, committed, same) {
+		j.t.Errorf("E2: task %s: the stream with its rewinds applied is not the committed view:\n%v\n%v", t.ID, stands, committed)
+	}
+	said := map[int64]string{}
+	for _, e := range committed {
+		if e.Kind == store.EventMessage {
+			said[e.Turn] += string(e.Data) + " "
+		}
+	}
+	return said
+}
+
+func (j *Journal) events(t *store.Task, st store.Store, committed bool) (all []store.Event) {
+	for after := int64(0); ; {
+		page, err := st.Events(context.Background(), store.EventsQuery{TaskID: t.ID, Incarnation: t.Incarnation, After: after, Limit: 7, Committed: committed})
+		if err != nil {
+			j.t.Errorf("events of %s: %v", t.ID, err)
+			return nil
+		}
+		if all = append(all, page.Events...); page.Next == after {
+			return all
+		}
+		after = page.Next
+	}
+}
+
+// checkSaid holds the committed view of a turn that has completed beside that of a run without crashes.
+func (j *Journal) checkSaid(o *perdure.Outcome, k key, got string, st store.Store) {
+	turn, err := st.Turn(context.Background(), store.TurnQuery{TaskID: o.TaskID, Incarnation: k.incarnation, Number: k.turn, Payload: true})
+	var s Script
+	if err := errors.Join(err, json.Unmarshal(turn.Input, &s)); err != nil {
+		j.t.Error(err)
+		return
+	}
+	if want := s.said(); got != want {
+		j.t.Errorf("E2: turn %d of %s: the committed view is %q, without crashes it is %q", k.turn, o.TaskID, got, want)
+	}
+	j.streams++
 }
 
 // checkSteps holds the steps that a handler reported beside its input (R6).

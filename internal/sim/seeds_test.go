@@ -32,16 +32,16 @@ func simulateSeeds(t *testing.T, open func(*testing.T) store.Store, seeds, proce
 			t.Fatalf("seed %d failed: go test ./internal/sim -run %s -seeds 10 -seed %d", seed, t.Name(), seed)
 		}
 	}
-	t.Logf("proof: %s: %d seeds, %d inputs accepted, %d handler entries, %d deaths, %d broken calls, nothing lost; outcomes %v",
-		t.Name(), seeds, total.inputs, total.entries, total.deaths, total.faults, total.outcomes)
+	t.Logf("proof: %s: %d seeds, %d inputs accepted, %d handler entries, %d deaths, %d broken calls, nothing lost; %d committed streams as without crashes; outcomes %v",
+		t.Name(), seeds, total.inputs, total.entries, total.deaths, total.faults, total.streams, total.outcomes)
 	if total.outcomes[perdure.Completed] < total.inputs/4 {
 		t.Errorf("only %d of %d inputs completed: the simulation proves little", total.outcomes[perdure.Completed], total.inputs)
 	}
 }
 
 type tally struct {
-	inputs, entries, deaths, faults int
-	outcomes                        map[perdure.Status]int
+	inputs, entries, deaths, faults, streams int
+	outcomes                                 map[perdure.Status]int
 }
 
 func (a *tally) add(b tally) {
@@ -49,6 +49,7 @@ func (a *tally) add(b tally) {
 	a.entries += b.entries
 	a.deaths += b.deaths
 	a.faults += b.faults
+	a.streams += b.streams
 	if a.outcomes == nil {
 		a.outcomes = map[perdure.Status]int{}
 	}
@@ -100,7 +101,7 @@ func simulate(t *testing.T, open func(*testing.T) store.Store, seed uint64, proc
 		w.deciding.Unlock()
 		w.release()
 		w.Wait()
-		got = tally{inputs: len(w.journal.inputs), entries: w.journal.entries, deaths: w.deaths - len(w.running), faults: c.faults,
+		got = tally{inputs: len(w.journal.inputs), entries: w.journal.entries, deaths: w.deaths - len(w.running), faults: c.faults, streams: w.journal.streams,
 			outcomes: map[perdure.Status]int{}}
 		for _, o := range w.journal.answers {
 			got.outcomes[o.Status]++
