@@ -33,7 +33,7 @@ const incarnationHeader = "Perdure-Incarnation"
 const (
 	streamWrite  = 30 * time.Second
 	streamRetry  = 500 * time.Millisecond
-	streamBuffer = 256
+	streamBuffer = 32
 )
 
 const defaultEventLimit = 100

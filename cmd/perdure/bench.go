@@ -23,6 +23,8 @@ const benchLong = `Bench measures this machine with a SQLite file of its own, wh
   orphans    how long until all tasks of a killed process run again
   steer      how long a newer input takes to reach the handler that runs
   turns      what many turns of one task cost
+  events     how many events of 100 bytes a second are emitted durably, how long one takes to reach a
+             reader, and what many readers of one stream over HTTP cost
 
 Without an argument it measures all. Other load on the machine shows in the figures.`
 
@@ -31,10 +33,10 @@ const benchExample = `  perdure bench
   perdure bench suspended --suspended 1000000 --json`
 
 // benchParts are what bench measures, in this order.
-var benchParts = []string{"cycles", "running", "suspended", "orphans", "steer", "turns"}
+var benchParts = []string{"cycles", "running", "suspended", "orphans", "steer", "turns", "events"}
 
-// orphanage is the hidden command that "bench orphans" runs and kills.
-const orphanage = "bench-orphanage"
+// benchChild is the hidden command by which bench starts processes of its own.
+const benchChild = "bench-child"
 
 func (a *app) benchCommand() *cobra.Command {
 	var o bench.Options
@@ -55,20 +57,16 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&o.Orphans, "orphans", 10_000, "how many orphaned tasks")
 	flags.IntVar(&o.Steered, "steered", 64, "how many tasks to steer at once")
 	flags.IntVar(&o.Turns, "turns", 10_000, "how many turns of one task")
+	flags.IntSliceVar(&o.Emitting, "emitting", []int{1, 64}, "how many tasks emit at once")
+	flags.IntVar(&o.Readers, "readers", 1000, "how many readers of one stream over HTTP")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-func (a *app) orphanageCommand() *cobra.Command {
+func (a *app) benchChildCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: orphanage + " FILE COUNT", Hidden: true, Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			n, err := strconv.Atoi(args[1])
-			if err != nil {
-				return err
-			}
-			return bench.Orphanage(c.Context(), a.out, args[0], n)
-		},
+		Use: benchChild + " ARGUMENT...", Hidden: true, Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return bench.Child(c.Context(), a.out, args) },
 	}
 }
 
@@ -85,7 +83,7 @@ func (a *app) bench(ctx context.Context, o bench.Options, parts []string, asJSON
 	if err != nil {
 		return err
 	}
-	o.Self = []string{self, orphanage}
+	o.Self = []string{self, benchChild}
 	r, err := a.measure(ctx, o, parts)
 	if err != nil {
 		return err
@@ -124,6 +122,7 @@ func (a *app) measure(ctx context.Context, o bench.Options, parts []string) (r b
 	step("orphans", func() (err error) { r.Orphans, err = bench.RunOrphans(ctx, o); return err })
 	step("steer", func() (err error) { r.Steer, err = bench.RunSteer(ctx, o); return err })
 	step("turns", func() (err error) { r.Turns, err = bench.RunTurns(ctx, o); return err })
+	step("events", func() (err error) { r.Events, err = bench.RunEvents(ctx, o); return err })
 	return r, err
 }
 
@@ -163,6 +162,17 @@ func (a *app) printReport(r bench.Report) error {
 	if t := r.Turns; t != nil {
 		fmt.Fprintf(a.out, "\n%d turns of one task: the first p50 %s, p99 %s; the last p50 %s, p99 %s, ratio %.2f; %d kept in a file of %s\n",
 			t.Turns, ms(t.First.P50), ms(t.First.P99), ms(t.Last.P50), ms(t.Last.P99), t.Change, t.Kept, bytesText(t.FileBytes))
+	}
+	if e := r.Events; e != nil {
+		fmt.Fprintln(a.out)
+		for _, m := range e.Emitted {
+			fmt.Fprintf(a.out, "%s events a second, durable, of %d at once that emit; %.1f µs of a processor each\n", rate(m.Rate), m.Tasks, float64(m.CPU.Nanoseconds())/1000)
+		}
+		fmt.Fprintf(a.out, "1 task emits %d events a second: seen by a reader p50 %s, p99 %s\n", e.PerSecond, ms(e.Read.P50), ms(e.Read.P99))
+		s := e.Streamed
+		fmt.Fprintf(a.out, "%d readers over HTTP of one task that emits %d events a second: %d had all %d of them; %s deliveries a second,\n"+
+			"  p50 %s, p99 %s after Emit; %.1f KB each\n", s.Readers, s.PerSecond, s.Complete, s.Events, rate(s.Rate),
+			ms(s.Late.P50), ms(s.Late.P99), float64(s.BytesPerReader)/1000)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func (a *app) rootCommand() *cobra.Command {
 	a.add(root, "tasks", a.startCommand(), a.steerCommand(), a.chatCommand(), a.waitCommand(), a.tailCommand(), a.lsCommand(), a.getCommand(), a.turnsCommand(),
 		a.cancelCommand(), a.terminateCommand(), a.resumeCommand(), a.rmCommand())
 	a.add(root, "server", a.serveCommand(), a.workersCommand(), a.funcsCommand(), a.doctorCommand(), a.benchCommand(), a.versionCommand())
-	root.AddCommand(a.orphanageCommand())
+	root.AddCommand(a.benchChildCommand())
 	root.SetHelpCommandGroupID("server")
 	root.SetCompletionCommandGroupID("server")
 	return root

@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"internal/clienttest": {".", "internal/bubble", "store", "store/memstore", "store/sqlitestore"},
 	"internal/sim":        {".", "store", "store/memstore", "store/sqlitestore", "store/storetest"},
 	"internal/crashtest":  {".", "perdurehttp", "store", "store/sqlitestore"},
-	"internal/bench":      {".", "store/sqlitestore"},
+	"internal/bench":      {".", "perdurehttp", "store/sqlitestore"},
 	"internal/bubble":     {},
 	"internal/archtest":   {},
 }

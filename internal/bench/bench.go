@@ -1,6 +1,6 @@
 // Package bench measures an engine on a SQLite file: cycles of a trivial func beside a bare loop that
-// writes the same rows, start latency, running tasks, suspended tasks, recovery. "perdure bench" prints
-// what it returns.
+// writes the same rows, start latency, running tasks, suspended tasks, recovery, steering,
+// streams. "perdure bench" prints what it returns.
 package bench
 
 import (
@@ -26,7 +26,9 @@ type Options struct {
 	Orphans   int           // default 10,000
 	Steered   int           // tasks that are steered at the same time: default 64
 	Turns     int           // of one task: default 10,000
-	Self      []string      // the command that runs [Orphanage] with a file and a count: for Orphans
+	Emitting  []int         // tasks that emit at the same time: default 1, 64
+	Readers   int           // of one task's stream over HTTP: default 1,000
+	Self      []string      // the command that runs [Child] with the arguments that follow
 }
 
 func (o Options) withDefaults() Options {
@@ -41,11 +43,15 @@ func (o Options) withDefaults() Options {
 	def(&o.Orphans, 10_000)
 	def(&o.Steered, 64)
 	def(&o.Turns, 10_000)
+	def(&o.Readers, 1000)
 	if o.Duration == 0 {
 		o.Duration = 3 * time.Second
 	}
 	if len(o.Callers) == 0 {
 		o.Callers = []int{1, 64, 256}
+	}
+	if len(o.Emitting) == 0 {
+		o.Emitting = []int{1, 64}
 	}
 	return o
 }
@@ -58,6 +64,7 @@ type Report struct {
 	Orphans   *Orphans   `json:"orphans,omitempty"`
 	Steer     *Steer     `json:"steer,omitempty"`
 	Turns     *Turns     `json:"turns,omitempty"`
+	Events    *Events    `json:"events,omitempty"`
 }
 
 // Latency is a distribution of times.

@@ -2,20 +2,17 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"os"
-	"strconv"
 	"testing"
 	"time"
 )
 
-// TestMain lets the test binary be the process that RunOrphans kills.
+// TestMain lets the test binary be the processes that measurements start.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == "orphanage" {
-		n, err := strconv.Atoi(os.Args[3])
-		if err == nil {
-			err = Orphanage(context.Background(), os.Stdout, os.Args[2], n)
-		}
-		if err != nil {
+	if len(os.Args) > 2 && os.Args[1] == "child" {
+		if err := Child(context.Background(), os.Stdout, os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -25,7 +22,8 @@ func TestMain(m *testing.M) {
 
 func small(t *testing.T) Options {
 	return Options{Dir: t.TempDir(), Duration: 100 * time.Millisecond, Rounds: 1, Callers: []int{1, 8},
-		Running: 50, Suspended: 600, Orphans: 50, Steered: 4, Turns: 1100, Self: []string{os.Args[0], "orphanage"}}
+		Running: 50, Suspended: 600, Orphans: 50, Steered: 4, Turns: 1100,
+		Emitting: []int{1, 4}, Readers: 20, Self: []string{os.Args[0], "child"}}
 }
 
 func TestCyclesAreCounted(t *testing.T) {
@@ -65,5 +63,23 @@ func TestTurnsAreRunAndPruned(t *testing.T) {
 	r, err := RunTurns(t.Context(), small(t))
 	if err != nil || r.Kept != 1000 || r.Last.P50 <= 0 {
 		t.Fatalf("got %+v, %v", r, err)
+	}
+}
+
+func TestEventsAreEmittedAndRead(t *testing.T) {
+	r, err := RunEvents(t.Context(), small(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range r.Emitted {
+		if e.Events == 0 || e.Rate <= 0 {
+			t.Errorf("got %+v", e)
+		}
+	}
+	if r.Read.P50 <= 0 || r.Read.P99 < r.Read.P50 {
+		t.Errorf("got %+v", r.Read)
+	}
+	if s := r.Streamed; s.Readers != 20 || s.Complete != 20 || s.Delivered != 20*s.Events || s.Late.P99 <= 0 {
+		t.Errorf("got %+v", s)
 	}
 }

@@ -1,12 +1,10 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
@@ -227,17 +225,11 @@ func RunOrphans(ctx context.Context, o Options) (*Orphans, error) {
 
 // breed runs tasks in a process of its own and kills it.
 func breed(ctx context.Context, o Options, path string) error {
-	args := append(o.Self[1:len(o.Self):len(o.Self)], path, strconv.Itoa(o.Orphans))
-	cmd := exec.CommandContext(ctx, o.Self[0], args...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+	cmd, out, err := o.child(ctx, roleOrphanage, path, strconv.Itoa(o.Orphans))
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	line, err := out.ReadString('\n')
 	killed := cmd.Process.Kill()
 	cmd.Wait()
 	if err != nil {
@@ -246,8 +238,8 @@ func breed(ctx context.Context, o Options, path string) error {
 	return killed
 }
 
-// Orphanage is the process that is killed: it runs tasks, says so in one line, and waits.
-func Orphanage(ctx context.Context, out io.Writer, path string, tasks int) error {
+// orphanage is the process that is killed: it runs tasks, says so in one line, and waits.
+func orphanage(ctx context.Context, out io.Writer, path string, tasks int) error {
 	var entered atomic.Int64
 	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{waiter(&entered)}, MaxRunning: tasks + 1})
 	if err != nil {
