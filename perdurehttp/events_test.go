@@ -9,7 +9,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -399,6 +401,75 @@ func TestAServerThatFallsSilentIsLeftForAnotherConnection(t *testing.T) {
 		}
 		if took := time.Since(began); count != 4 || took < 90*time.Second || took > 95*time.Second {
 			t.Errorf("got %d events after %v, want 4 after twice 45 s of silence", count, took)
+		}
+	})
+}
+
+func TestAReaderThatStopsForAMinuteSlowsNobodyAndMissesNothing(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		const length, pause = 12_000, 10 * time.Millisecond
+		n := newNode(t, memstore.New(), new(memnet.Network), &perdurehttp.HandlerOptions{Logger: quiet}, pause)
+		h := n.start("t1", length)
+		began := time.Now()
+		slow := dial(t, n.net, &perdurehttp.ClientOptions{WaitPatience: 10 * time.Second})
+		var wg sync.WaitGroup
+		for reader, client := range map[string]perdure.Client{"quick": n.client, "slow": slow} {
+			wg.Go(func() {
+				last := int64(0)
+				for e, err := range client.Events(t.Context(), "t1", &perdure.EventOptions{Turn: h.Turn()}) {
+					if err != nil {
+						t.Errorf("%s reader: %v", reader, err)
+						break
+					}
+					if late := time.Since(e.At); reader == "quick" && late > 100*time.Millisecond {
+						t.Errorf("event %d was %v late", e.Number, late)
+					}
+					if last++; e.Kind != perdure.EventEnd && e.Number != last {
+						t.Errorf("%s reader: got %d after %d", reader, e.Number, last-1)
+						break
+					}
+					if reader == "slow" && last == 100 {
+						<-time.After(time.Minute)
+					}
+				}
+				if last != length+2 {
+					t.Errorf("%s reader: got %d events, want %d and two ends", reader, last, length)
+				}
+			})
+		}
+		wg.Wait()
+		if took := time.Since(began); took > length*pause+time.Second {
+			t.Errorf("the turn took %v", took)
+		}
+	})
+}
+
+func TestReadersThatLeaveAreGone(t *testing.T) {
+	inNode(t, nil, func(t *testing.T, n *node) {
+		n.start("t1", 100)
+		<-time.After(10 * time.Second)
+		before := runtime.NumGoroutine()
+		transport := n.net.Transport()
+		reader, err := perdurehttp.NewClient("http://127.0.0.1", &perdurehttp.ClientOptions{HTTPClient: &http.Client{Transport: transport}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				for e, err := range reader.Events(t.Context(), "t1", nil) {
+					if err != nil || e.Number == int64(5+i%10) {
+						break
+					}
+				}
+			})
+		}
+		wg.Wait()
+		transport.CloseIdleConnections()
+		<-time.After(time.Second) // one more event, which finds nobody
+		synctest.Wait()
+		if now := runtime.NumGoroutine(); now > before {
+			t.Errorf("%d goroutines, %d before the readers came", now, before)
 		}
 	})
 }

@@ -47,7 +47,7 @@ type follower struct {
 	id    string
 	opts  perdure.EventOptions // After is the last number that was yielded
 	yield func(perdure.Event, error) bool
-	heard time.Time // when the server was last heard of
+	alone time.Time // since when there is no connection
 }
 
 func (f *follower) follow(ctx context.Context) error {
@@ -63,13 +63,13 @@ func (f *follower) follow(ctx context.Context) error {
 	case f.opts.NoWait:
 		return f.pages(ctx, path+"/events")
 	}
-	f.heard = time.Now()
+	f.alone = time.Now()
 	for pace := (pacer{}); ; {
 		before := f.opts.After
 		err := f.connect(ctx, path+"/events")
 		if gone := new(unreachable); !errors.As(err, &gone) {
 			return err
-		} else if patience := f.c.opts.WaitPatience; patience != 0 && time.Since(f.heard) >= patience {
+		} else if patience := f.c.opts.WaitPatience; patience != 0 && time.Since(f.alone) >= patience {
 			return err
 		} else if err := pace.pause(ctx, gone.after); err != nil {
 			return err
@@ -142,7 +142,8 @@ func (f *follower) connect(ctx context.Context, path string) error {
 	if n, err := strconv.ParseInt(res.Header.Get(incarnationHeader), 10, 64); err == nil {
 		f.opts.Incarnation = n
 	}
-	err = f.read(&awake{res.Body, func() { f.heard = time.Now(); watchdog.Reset(silence) }})
+	err = f.read(&awake{res.Body, func() { watchdog.Reset(silence) }})
+	f.alone = time.Now() // not before: whoever reads may have been busy for long
 	switch {
 	case errors.Is(err, errRead):
 		return err

@@ -64,7 +64,8 @@ func (h *Handler) metrics(c *call) error {
 	figures := append(h.eng.Counters(),
 		perdure.Counter{Name: "ready", Help: "Whether the engine takes work.", Gauge: true, Value: ready},
 		perdure.Counter{Name: "http_requests_in_flight", Help: "Requests that are worked on.", Gauge: true, Value: int64(len(h.working))},
-		perdure.Counter{Name: "http_requests_waiting", Help: "Requests that wait for an outcome.", Gauge: true, Value: int64(len(h.waiting))})
+		perdure.Counter{Name: "http_requests_waiting", Help: "Requests that wait for an outcome.", Gauge: true, Value: int64(len(h.waiting))},
+		perdure.Counter{Name: "http_streams_open", Help: "Streams that are being read.", Gauge: true, Value: int64(len(h.streams))})
 	h.send(c.w, http.StatusOK, metricsMedia, prometheus(figures))
 	return nil
 }

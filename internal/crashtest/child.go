@@ -6,6 +6,7 @@ package crashtest
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -28,10 +29,11 @@ import (
 // lease of the servers: short, so that being frozen for longer than it does not take long.
 const lease = 500 * time.Millisecond
 
-// Work is a task of some steps, each with a checkpoint.
+// Work is a task of some steps. Each is an event; after some of them comes a checkpoint.
 type Work struct {
 	Steps   int `json:"steps"`
 	PauseMS int `json:"pause_ms"`
+	Every   int `json:"every,omitempty"` // how many steps to a checkpoint; 0: each
 }
 
 // Done is what became of it.
@@ -65,7 +67,10 @@ func serve(ctx context.Context, path, listen, journal, point string, out io.Writ
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: perdurehttp.NewHandler(eng, nil), ReadHeaderTimeout: time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", perdurehttp.NewHandler(eng, nil))
+	mux.HandleFunc("GET /reader", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, readerPage) })
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
 	go server.Serve(l)
 	defer server.Close()
 	fmt.Fprintln(out, l.Addr())
@@ -120,6 +125,11 @@ func talker(journal io.Writer) perdure.Handler[string, Heard] {
 	}
 }
 
+// readerPage is a page with an EventSource that tells another server what it has read.
+//
+//go:embed reader.html
+var readerPage string
+
 // worker writes down each entry, and counts steps in the metadata.
 func worker(journal io.Writer) perdure.Handler[Work, Done] {
 	return func(ctx context.Context, turn *perdure.Turn[Work, Done]) (Done, error) {
@@ -141,6 +151,12 @@ func worker(journal io.Writer) perdure.Handler[Work, Done] {
 				return Done{}, context.Cause(turn.Interrupt())
 			}
 			done.Steps++
+			if err := turn.Emit(ctx, done.Steps); err != nil {
+				return Done{}, err
+			}
+			if done.Steps%max(1, turn.Input().Every) > 0 {
+				continue
+			}
 			if err := errors.Join(m.Set("steps", done.Steps), turn.Checkpoint(ctx)); err != nil {
 				return Done{}, err
 			}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -180,10 +181,11 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 				for i := range each {
 					task := fmt.Sprintf("r%d-c%d-%d", round, caller, i)
 					steps := rand.IntN(5)
-					res, err := p.run(task, Work{Steps: steps, PauseMS: rand.IntN(30)})
+					res, err := p.run(task, Work{Steps: steps, PauseMS: rand.IntN(30), Every: 1 + rand.IntN(3)})
 					if err != nil || res.Output.Steps != steps {
 						t.Errorf("%s: got %+v, %v, want %d steps", task, res.Output, err, steps)
 					}
+					p.streamed(task, steps)
 				}
 			})
 		}
@@ -193,8 +195,33 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 		p.start("")
 	}
 	wg.Wait()
-	t.Logf("proof: %d random kills of a server, %d inputs accepted, %d handler entries, each input with its outcome",
+	t.Logf("proof: %d random kills of a server, %d inputs accepted, %d handler entries, each input with its outcome and its stream",
 		kills, *rounds*callers*each, p.enteredOncePerEpoch())
+}
+
+// streamed checks that the stream of a task that has ended is 1, 2, 3 … when rewinds are applied, and
+// when none is shown.
+func (p *place) streamed(task string, steps int) {
+	var want []string
+	for n := range steps {
+		want = append(want, fmt.Sprint(n+1))
+	}
+	for _, committed := range []bool{false, true} {
+		var fold perdure.Fold
+		for e, err := range p.client.Events(p.t.Context(), task, &perdure.EventOptions{Committed: committed}) {
+			if err != nil {
+				p.t.Errorf("events of %s: %v", task, err)
+			}
+			fold.Add(e)
+		}
+		var got []string
+		for _, e := range fold.Messages() {
+			got = append(got, string(e.Data))
+		}
+		if !slices.Equal(got, want) {
+			p.t.Errorf("E2: stream of %s, committed %t: got %q, want %q", task, committed, got, want)
+		}
+	}
 }
 
 // enteredOncePerEpoch checks that no lease entered a handler twice, and returns how many entries there were.
