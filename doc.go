@@ -11,7 +11,8 @@
 // worker is one start of one [Engine]. A lease is its right to write to a task; each lease has a higher epoch
 // than the one before. The entry mode says why a handler is entered: [Fresh], [Resumed] or [Recovered]. The
 // interrupt is the request to wrap up: a newer input, a cancel, the deadline, a shutdown. Metadata is a task's
-// small key/values, kept across attempts and turns.
+// small key/values, kept across attempts and turns. A stream is a task's numbered [Event] lines: what its
+// handlers emit, and the ends of its turns.
 //
 // # A program
 //
@@ -107,6 +108,8 @@
 //   - The end of a turn and the beginning of the next queued one are one write. A caller is told of an outcome
 //     only after it is stored, and may ask for it again later, from any process.
 //   - A shutdown makes no outcome: what it interrupts goes on in the next process.
+//   - A stream can be read from any number on, by anybody, at any time: each number once, in order, after it
+//     is durable. Events of a try that did not come to its end are taken back by an [EventRewind].
 //
 // # Caveats
 //

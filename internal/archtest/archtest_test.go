@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"internal/crashtest":  {".", "perdurehttp", "store", "store/sqlitestore"},
 	"internal/bench":      {".", "perdurehttp", "store/sqlitestore"},
 	"internal/bubble":     {},
+	"internal/need":       {},
 	"internal/archtest":   {},
 }
 

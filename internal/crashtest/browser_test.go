@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/need"
 )
 
 // pageRead is what reader.html has read so far.
@@ -24,22 +25,6 @@ type pageRead struct {
 		Data json.RawMessage `json:"data"`
 	} `json:"standing"`
 	End string `json:"end"`
-}
-
-// browser returns the command of a browser without a window, or skips the test where there is none, which is
-// an error where PERDURE_TEST_REQUIRE is set.
-func browser(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("PERDURE_TEST_REQUIRE") != "" {
-		t.Fatal("no browser: install chromium")
-	}
-	t.Skip("NO BROWSER: a real EventSource is not tested; install chromium")
-	return ""
 }
 
 // open opens a page until the test ends.
@@ -73,7 +58,7 @@ func reports(t *testing.T) (address string, read <-chan pageRead) {
 }
 
 func TestABrowserRejoinsOverKilledServers(t *testing.T) {
-	command := browser(t)
+	command := need.Program(t, "chromium", "chromium-browser", "google-chrome")
 	address, read := reports(t)
 	p := newPlace(t)
 	p.start("")
