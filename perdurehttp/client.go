@@ -29,7 +29,8 @@ type ClientOptions struct {
 	// Patience is how long a call tries to reach a server that cannot be reached, or is unavailable, or
 	// shuts down, before it fails with ErrUnavailable: default 15 s. Negative: one try.
 	Patience time.Duration
-	// WaitPatience is the same for Outcome: default, until its context ends.
+	// WaitPatience is the same for Outcome, and for Events since the connection broke: default, until the
+	// context ends.
 	WaitPatience time.Duration
 }
 

@@ -166,7 +166,7 @@ func (a *app) printReport(r bench.Report) error {
 	if e := r.Events; e != nil {
 		fmt.Fprintln(a.out)
 		for _, m := range e.Emitted {
-			fmt.Fprintf(a.out, "%s events a second, durable, of %d at once that emit; %.1f µs of a processor each\n", rate(m.Rate), m.Tasks, float64(m.CPU.Nanoseconds())/1000)
+			fmt.Fprintf(a.out, "tasks that emit at once: %d; durable events a second: %s; %.1f µs of a processor each\n", m.Tasks, rate(m.Rate), float64(m.CPU.Nanoseconds())/1000)
 		}
 		fmt.Fprintf(a.out, "1 task emits %d events a second: seen by a reader p50 %s, p99 %s\n", e.PerSecond, ms(e.Read.P50), ms(e.Read.P99))
 		s := e.Streamed

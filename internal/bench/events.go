@@ -127,12 +127,13 @@ func emitted(ctx context.Context, o Options, tasks int) (Emitted, error) {
 		return Emitted{}, err
 	}
 	n := events.Load()
-	return Emitted{tasks, n, float64(n) / took.Seconds(), (cpuTime() - cpu) / time.Duration(n)}, b.close()
+	return Emitted{tasks, n, float64(n) / took.Seconds(), (cpuTime() - cpu) / time.Duration(max(1, n))}, b.close()
 }
 
-// ticking emits a number of events a second until over, once begin is closed.
-func ticking(perSecond int, d time.Duration, begin <-chan struct{}) perdure.Binding {
-	return emits.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
+// ticking starts a task that emits a number of events a second for a while, once begin is closed.
+func ticking(ctx context.Context, path string, perSecond int, d time.Duration) (b *bench, h *perdure.Handle[note], begin chan struct{}, err error) {
+	begin = make(chan struct{})
+	b, err = open(ctx, path, perdure.Options{Funcs: []perdure.Binding{emits.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
 		select {
 		case <-begin:
 		case <-ctx.Done():
@@ -147,19 +148,18 @@ func ticking(perSecond int, d time.Duration, begin <-chan struct{}) perdure.Bind
 			}
 		}
 		return note{}, nil
-	})
+	})}})
+	if err == nil {
+		h, err = emits.Start(ctx, b.eng.Client(), note{"x"}, nil)
+	}
+	return b, h, begin, err
 }
 
 // read measures how long an event takes to a reader in the process.
 func read(ctx context.Context, o Options) (Latency, error) {
 	path := file(o.Dir, "read")
 	defer remove(path)
-	begin := make(chan struct{})
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{ticking(readRate, o.Duration, begin)}})
-	if err != nil {
-		return Latency{}, err
-	}
-	h, err := emits.Start(ctx, b.eng.Client(), note{"x"}, nil)
+	b, h, begin, err := ticking(ctx, path, readRate, o.Duration)
 	if err != nil {
 		return Latency{}, err
 	}
@@ -193,12 +193,7 @@ func since(data []byte) time.Duration {
 func streamed(ctx context.Context, o Options) (Streamed, error) {
 	path := file(o.Dir, "streamed")
 	defer remove(path)
-	begin := make(chan struct{})
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{ticking(streamRate, o.Duration, begin)}})
-	if err != nil {
-		return Streamed{}, err
-	}
-	h, err := emits.Start(ctx, b.eng.Client(), note{"x"}, nil)
+	b, h, begin, err := ticking(ctx, path, streamRate, o.Duration)
 	if err != nil {
 		return Streamed{}, err
 	}
@@ -236,9 +231,9 @@ func readBy(ctx context.Context, o Options, url string, begin chan<- struct{}) (
 	if err := wait(ctx, o.Duration/2); err != nil {
 		return r, err
 	}
-	bytes := (inUse() - before) / int64(o.Readers)
+	each := (inUse() - before) / int64(o.Readers)
 	err = json.NewDecoder(out).Decode(&r)
-	r.BytesPerReader = bytes
+	r.BytesPerReader = each
 	return r, err
 }
 
