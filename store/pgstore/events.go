@@ -1,0 +1,160 @@
+package pgstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
+)
+
+// eventRow holds the events of one call of AppendEvents.
+type eventRow struct {
+	task   int64
+	first  store.Event
+	last   int64
+	rewind pgtype.Int8
+	data   []byte
+}
+
+// AppendEvents implements rules.Rows. Events of one call are of one try and one moment, and a rewind can
+// only be the first of them: one row holds them all.
+func (t *tx) AppendEvents(incarnation int64, events []store.Event) error {
+	row := eventRow{task: incarnation, first: events[0], last: events[len(events)-1].Number}
+	if row.first.Kind == store.EventRewind {
+		row.rewind = pgtype.Int8{Int64: row.first.To, Valid: true}
+		events = events[1:]
+	}
+	row.data = pack(events)
+	t.changes.events = append(t.changes.events, row)
+	return nil
+}
+
+// pack joins the data of messages, each with its length before it.
+func pack(events []store.Event) []byte {
+	size := 0
+	for _, e := range events {
+		size += binary.MaxVarintLen32 + len(e.Data)
+	}
+	packed := make([]byte, 0, size)
+	for _, e := range events {
+		packed = binary.AppendUvarint(packed, uint64(len(e.Data)))
+		packed = append(packed, e.Data...)
+	}
+	return packed
+}
+
+var errPacked = errors.New("data of events is damaged")
+
+// unpack calls yield for each message of packed.
+func unpack(packed []byte, yield func(data []byte)) error {
+	for len(packed) > 0 {
+		n, size := binary.Uvarint(packed)
+		if size <= 0 || n > uint64(len(packed)-size) {
+			return errPacked
+		}
+		yield(packed[size : size+int(n) : size+int(n)])
+		packed = packed[size+int(n):]
+	}
+	return nil
+}
+
+const sqlInsertEvents = `INSERT INTO perdure.events (task, first, last, turn, attempt, epoch, at, rewind, data)
+	SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+		$8::bigint[], $9::bytea[])`
+
+func (t *tx) queueEvents(b *pgx.Batch, rows []eventRow) {
+	if len(rows) == 0 {
+		return
+	}
+	number := func(value func(eventRow) int64) []int64 { return column(rows, value) }
+	b.Queue(t.s.sql(sqlInsertEvents),
+		number(func(r eventRow) int64 { return r.task }),
+		number(func(r eventRow) int64 { return r.first.Number }),
+		number(func(r eventRow) int64 { return r.last }),
+		number(func(r eventRow) int64 { return r.first.Turn }),
+		number(func(r eventRow) int64 { return int64(r.first.Attempt) }),
+		number(func(r eventRow) int64 { return r.first.Epoch }),
+		number(func(r eventRow) int64 { return micros(r.first.At) }),
+		column(rows, func(r eventRow) pgtype.Int8 { return r.rewind }),
+		column(rows, func(r eventRow) []byte { return r.data }))
+}
+
+// scanEvents reads the events of one row that come after a number.
+func scanEvents(rows pgx.Rows, after int64) ([]store.Event, error) {
+	var e store.Event
+	var rewind pgtype.Int8
+	var data []byte
+	if err := rows.Scan(&e.Number, &e.Turn, &e.Attempt, &e.Epoch, (*instant)(&e.At), &rewind, &data); err != nil {
+		return nil, err
+	}
+	var events []store.Event
+	add := func(kind store.EventKind, to int64, data []byte) {
+		if e.Number > after {
+			e.Kind, e.To, e.Data = kind, to, data
+			events = append(events, e)
+		}
+		e.Number++
+	}
+	if rewind.Valid {
+		add(store.EventRewind, rewind.Int64, nil)
+	}
+	return events, unpack(data, func(data []byte) { add(store.EventMessage, 0, data) })
+}
+
+// scanTurnEvent reads the end of a turn as an event.
+func scanTurnEvent(rows pgx.Rows) (store.Event, error) {
+	var t store.Turn
+	err := rows.Scan(&t.Number, &t.Attempt, &t.Epoch, &t.EndEvent, (*instant)(&t.EndedAt), (*string)(&t.Status), &t.Reason)
+	return rules.TurnEvent(&t), err
+}
+
+const sqlDropEvents = `DELETE FROM perdure.events WHERE task = $1 AND last = ANY (ARRAY
+	(SELECT last FROM perdure.events WHERE task = $1 AND last < $2 ORDER BY last LIMIT $3)) RETURNING last`
+
+// DropEvents implements rules.Rows. A piece is a row.
+func (t *tx) DropEvents(incarnation, below int64, limit int) (more bool, err error) {
+	if err := t.flush(); err != nil {
+		return false, err
+	}
+	n := 0
+	err = t.query(sqlDropEvents, func(pgx.Rows) error { n++; return nil }, incarnation, below, limit)
+	return n == limit, err
+}
+
+// emittedPage is how many rows of events are looked at in one read.
+const emittedPage = 1000
+
+const sqlEmittedBefore = `SELECT last, at FROM perdure.events WHERE task = $1 AND last > $2 ORDER BY last LIMIT $3`
+
+// EmittedBefore implements rules.Rows. Times do not go back within a stream, unless the database's clock does: then
+// some events are kept longer. It reads no more than what is to be removed, and a page.
+func (t *tx) EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error) {
+	if err := t.flush(); err != nil {
+		return 0, next, err
+	}
+	for {
+		n := 0
+		err = t.query(sqlEmittedBefore, func(rows pgx.Rows) error {
+			n++
+			var last int64
+			var when time.Time
+			err := rows.Scan(&last, (*instant)(&when))
+			switch {
+			case err != nil || !next.IsZero():
+			case when.After(at):
+				next = when
+			default:
+				number = last
+			}
+			return err
+		}, incarnation, number, emittedPage)
+		if err != nil || n < emittedPage || !next.IsZero() {
+			return number, next, err
+		}
+	}
+}

@@ -1,0 +1,230 @@
+// Package pgstore keeps tasks in a Postgres database, for any number of engines and other processes on any number
+// of machines.
+//
+// Operations that arrive while others are written are collected and written together, in one transaction of a few
+// statements (rule P3). An operation that has returned is committed; that it is also on the disk is Postgres'
+// synchronous_commit, which must not be off. The store's clock is the database's.
+//
+// Everything is right without LISTEN and NOTIFY, by polling; advisory locks are not used.
+package pgstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
+)
+
+// Store is a store in a Postgres database. Use [Open] or [New].
+type Store struct {
+	pool   *pgxpool.Pool
+	owned  bool // the pool is closed with the store
+	texts  texts
+	opts   Options
+	writer *writer
+	shared shared
+	news   *notifier
+}
+
+var (
+	_ store.Store    = (*Store)(nil)
+	_ store.Notifier = (*Store)(nil)
+	_ rules.Rows     = (*tx)(nil)
+)
+
+// Options change how a database is used. The zero value, and nil, are the defaults.
+type Options struct {
+	// Schema is the Postgres schema that holds the tables. Default "perdure".
+	Schema string
+
+	// Writers is how many batches of operations are written at the same time, each on a connection. Default 2.
+	Writers int
+
+	// PollOnly uses neither LISTEN nor NOTIFY: what other processes write is found by polling, within about a
+	// second. For databases without them. Behind a pooler that drops notifications this is found out by itself.
+	PollOnly bool
+
+	// NoMigrate does not create or change tables, but fails when they are not of this program's schema version:
+	// for programs whose database user may not. See [Migrate].
+	NoMigrate bool
+
+	clock func() time.Time // of tests in virtual time; else the database's clock
+}
+
+func (o *Options) withDefaults() Options {
+	opts := Options{}
+	if o != nil {
+		opts = *o
+	}
+	if opts.Schema == "" {
+		opts.Schema = DefaultSchema
+	}
+	if opts.Writers <= 0 {
+		opts.Writers = 2
+	}
+	return opts
+}
+
+// DefaultSchema is the schema that is used unless another is named.
+const DefaultSchema = "perdure"
+
+// defaultConns is how many connections a store's own pool may open, unless the URL says pool_max_conns.
+const defaultConns = 10
+
+// Open connects to the database at url, a URL or a key=value string as pgx reads them, and creates or migrates the
+// tables when needed. Its pool opens at most ten connections unless the URL says pool_max_conns; with Listen comes one
+// more. ctx bounds the opening. It starts goroutines that live until Close.
+//
+// Behind a pooler in transaction mode, such as PgBouncer, the URL must say default_query_exec_mode=cache_describe.
+func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err) // pgx leaves out the password
+	}
+	if !saysMaxConns(url) {
+		config.MaxConns = defaultConns
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s, err := New(ctx, pool, opts)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.owned = true
+	return s, nil
+}
+
+// New is Open on a pool of the caller's, which stays open when the store is closed. The store takes up to
+// Options.Writers and ten more connections from it at once, each for the time of one transaction, never two for one
+// operation.
+func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
+	s := &Store{pool: pool, opts: opts.withDefaults()}
+	s.texts.schema = s.opts.Schema
+	if err := s.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", s.where(), err)
+	}
+	s.news = newNotifier(s)
+	s.writer = newWriter(s)
+	return s, nil
+}
+
+// where names the database in errors.
+func (s *Store) where() string {
+	c := s.pool.Config().ConnConfig
+	return fmt.Sprintf("%s/%s schema %s", c.Host, c.Database, s.opts.Schema)
+}
+
+// Close ends the store's goroutines, after what is queued, and its connections.
+func (s *Store) Close() error {
+	s.writer.close()
+	s.news.close()
+	if s.owned {
+		s.pool.Close()
+	}
+	return nil
+}
+
+// explain names the database in an error that is not an answer of the store.
+func (s *Store) explain(err error) error {
+	if err == nil || store.Definite(err) || err == context.Canceled || err == context.DeadlineExceeded {
+		return err
+	}
+	return fmt.Errorf("store %s: %w", s.where(), err)
+}
+
+// write has a writer run one operation.
+func write[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
+	var out, none T
+	o.ctx = ctx
+	o.run = func(t *tx) (err error) {
+		out, err = f(t, t.now)
+		return err
+	}
+	if err := s.writer.do(o); err != nil {
+		return none, s.explain(err)
+	}
+	return out, nil
+}
+
+// Offer implements store.Store.
+func (s *Store) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
+	o := &op{id: req.TaskID, offer: req, size: len(req.Input)}
+	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Offered, error) {
+		return rules.Offer(r, now, req)
+	})
+}
+
+// Checkpoint implements store.Store.
+func (s *Store) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*store.Checkpointed, error) {
+	o := &op{key: req.Lease.Incarnation, size: bytesOf(req.Metadata, req.Events)}
+	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Checkpointed, error) {
+		return rules.Checkpoint(r, now, req)
+	})
+}
+
+// Settle implements store.Store.
+func (s *Store) Settle(ctx context.Context, req *store.SettleRequest) (*store.Settled, error) {
+	o := &op{key: req.Lease.Incarnation, settle: req, size: len(req.Output) + bytesOf(req.Metadata, req.Events)}
+	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Settled, error) {
+		return rules.Settle(r, now, req)
+	})
+}
+
+func bytesOf(changes []store.Change, events [][]byte) int {
+	n := 0
+	for _, c := range changes {
+		n += len(c.Key) + len(c.Value)
+	}
+	for _, e := range events {
+		n += len(e)
+	}
+	return n
+}
+
+// Signal implements store.Store.
+func (s *Store) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
+	return write(ctx, s, &op{id: req.TaskID}, func(r rules.Rows, now time.Time) (*store.Signalled, error) {
+		return rules.Signal(r, now, req)
+	})
+}
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
+	_, err := write(ctx, s, &op{id: req.TaskID}, func(r rules.Rows, now time.Time) (struct{}, error) {
+		return struct{}{}, rules.Delete(r, now, req)
+	})
+	return err
+}
+
+// Claim implements store.Store.
+func (s *Store) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Claimed, error) {
+	return direct(ctx, s, &op{worker: req.Worker, claim: req}, func(r rules.Rows, now time.Time) (*store.Claimed, error) {
+		return rules.Claim(r, now, req)
+	})
+}
+
+// Heartbeat implements store.Store.
+func (s *Store) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*store.Beat, error) {
+	return direct(ctx, s, &op{worker: req.Worker, beat: req}, func(r rules.Rows, now time.Time) (*store.Beat, error) {
+		return rules.Heartbeat(r, now, req)
+	})
+}
+
+// Sweep implements store.Store.
+func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
+	return direct(ctx, s, &op{}, func(r rules.Rows, now time.Time) (*store.Swept, error) {
+		return rules.Sweep(r, now, limit)
+	})
+}
+
+func saysMaxConns(url string) bool { return strings.Contains(url, "pool_max_conns") }
+
+func (s *Store) Listen(ctx context.Context, hint func()) error { <-ctx.Done(); return ctx.Err() }
