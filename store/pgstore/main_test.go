@@ -24,13 +24,16 @@ func openTemp(t *testing.T) *Store {
 }
 
 func TestConformance(t *testing.T) {
+	pgtest.URL(t) // outside of the bubbles
 	storetest.Run(t, func(t *testing.T) store.Store { return openTemp(t) })
 }
 
 func TestModel(t *testing.T) {
+	pgtest.URL(t) // outside of the bubbles
 	storetest.RunModel(t, func(t *testing.T) store.Store { return openTemp(t) })
 }
 
 func TestLinear(t *testing.T) {
+	pgtest.URL(t) // outside of the bubbles
 	storetest.RunLinear(t, func(t *testing.T) store.Store { return openTemp(t) })
 }
