@@ -74,6 +74,15 @@ func (t *tx) queueFuncs(b *pgx.Batch, funcs []store.PublishedFunc) error {
 // queueWorkers writes workers and mail. The numbers of a worker's mail are given under a lock that is held until they
 // can be read, so that who has read up to a number has missed none below it.
 func (t *tx) queueWorkers(b *pgx.Batch, c *changes) error {
+	boxes := slices.Concat(c.gone, column(c.mail, func(m store.Mail) string { return m.Worker }))
+	if len(boxes) > 0 {
+		b.Queue(t.s.sql(sqlLockMailboxes), slices.Compact(slices.Sorted(slices.Values(boxes))))
+	}
+	if len(c.gone) > 0 {
+		for _, sql := range []string{sqlDeleteMail, sqlDeleteMailboxes, sqlDeleteWorkers} {
+			b.Queue(t.s.sql(sql), c.gone)
+		}
+	}
 	for _, w := range c.workers {
 		if err := t.queueWorker(b, w); err != nil {
 			return err
@@ -82,11 +91,6 @@ func (t *tx) queueWorkers(b *pgx.Batch, c *changes) error {
 	for _, m := range c.seen {
 		b.Queue(t.s.sql(sqlDropMail), m.Worker, m.Seq)
 	}
-	if len(c.mail) == 0 && len(c.gone) == 0 {
-		return nil
-	}
-	boxes := slices.Concat(c.gone, column(c.mail, func(m store.Mail) string { return m.Worker }))
-	b.Queue(t.s.sql(sqlLockMailboxes), slices.Compact(slices.Sorted(slices.Values(boxes))))
 	if len(c.mail) > 0 {
 		b.Queue(t.s.sql(sqlInsertMail),
 			column(c.mail, func(m store.Mail) string { return m.Worker }),
@@ -95,11 +99,6 @@ func (t *tx) queueWorkers(b *pgx.Batch, c *changes) error {
 			column(c.mail, func(m store.Mail) int64 { return m.Epoch }),
 			column(c.mail, func(m store.Mail) string { return string(m.Kind) }),
 			column(c.mail, func(m store.Mail) string { return m.Reason }))
-	}
-	if len(c.gone) > 0 {
-		for _, sql := range []string{sqlDeleteMail, sqlDeleteMailboxes, sqlDeleteWorkers} {
-			b.Queue(t.s.sql(sql), c.gone)
-		}
 	}
 	return nil
 }

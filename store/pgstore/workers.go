@@ -1,6 +1,8 @@
 package pgstore
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/perdure/perdure/store"
@@ -84,6 +86,7 @@ func (t *tx) PutWorker(w *store.Worker) error {
 // DeleteWorker implements rules.Rows.
 func (t *tx) DeleteWorker(id string) error {
 	t.workers[id] = nil
+	t.changes.workers = slices.DeleteFunc(t.changes.workers, func(w *store.Worker) bool { return w.ID == id })
 	t.changes.gone = append(t.changes.gone, id)
 	return nil
 }
