@@ -61,6 +61,9 @@ func linearModel() porcupine.Model {
 		Partition: byTask,
 		Init:      func() any { return linearState{} },
 		Step: func(state, input, output any) (bool, any) {
+			if input.(linearIn).op == "claim" && output == any(linearOut{}) {
+				return true, state // a claim may leave out what is being written at that moment
+			}
 			next, want := linearStep(state.(linearState), input.(linearIn))
 			return want == output.(linearOut), next
 		},
