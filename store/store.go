@@ -37,6 +37,7 @@ type Store interface {
 	// Claim leases due tasks to a worker, oldest first (P5), and raises their epochs (O2). In the same
 	// transaction it marks lapsed workers dead and puts their tasks back, counting one recovery for each
 	// (O3, R4), a bounded number at a time: Claimed.More says that it should be called again at once.
+	// It may leave out a task that somebody else is writing at the moment: the next call finds it.
 	// The worker must be registered and alive, else ErrWorkerDead.
 	Claim(ctx context.Context, req *ClaimRequest) (*Claimed, error)
 
@@ -107,8 +108,18 @@ type Exclusive interface {
 // Notifier is implemented by stores that can tell that somebody else has written. What it tells are
 // hints: everything is right by polling alone.
 type Notifier interface {
-	// Listen calls hint after writes that did not come through this Store value, until ctx ends, and
-	// returns ctx's error. Hints may be late, merged or lost. When the store is closed it returns
-	// ErrClosed, which ends the engine.
-	Listen(ctx context.Context, hint func()) error
+	// Listen calls hint after writes that did not come through this Store value, and after all while it
+	// is called more than once, until ctx ends, and returns ctx's error. Its first hint says All: from then on until it returns, who waits may rely on
+	// hints and look at the store seldom. Hints may be late, merged or lost. It fails with ErrClosed when
+	// the store is closed, which ends the engine, and with other errors when hints do not come at present:
+	// it may be called again, after a while.
+	Listen(ctx context.Context, hint func(Hint)) error
+}
+
+// Hint says what may have changed.
+type Hint struct {
+	All   bool     // anything
+	Due   bool     // a task may have become due
+	Mail  []string // workers that may have mail
+	Tasks []int64  // incarnations of tasks that may have changed, or are gone
 }

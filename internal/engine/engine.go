@@ -74,7 +74,6 @@ type Engine struct {
 	funcs map[string]*Func
 	log   *slog.Logger
 	sole  bool // the store proves that there is one engine: no lease lapses by time
-	hints bool // the store tells of what others write
 
 	hub     *hub // wakes those who wait for outcomes
 	streams *hub // wakes those who read streams
@@ -102,6 +101,7 @@ type Engine struct {
 	swept    bool           // the first claim pass is done
 	healthy  bool           // the last heartbeat was taken
 	failing  bool           // the last heartbeat was not taken
+	hinted   bool           // the store tells at present of what others write
 
 	goroutines int           // that run handlers
 	quiet      chan struct{} // closed when there are none and no lease is under way; nil until shutdown
@@ -132,7 +132,6 @@ func New(cfg Config) *Engine {
 		running: map[int64]*Attempt{}, live: map[string]*Attempt{}, stuck: map[string]int{}, busy: map[string]int{}, waiting: map[string]bool{}, inflight: map[int64]bool{},
 	}
 	_, e.sole = cfg.Store.(store.Exclusive)
-	_, e.hints = cfg.Store.(store.Notifier)
 	for i := range cfg.Funcs {
 		e.funcs[cfg.Funcs[i].Name] = &cfg.Funcs[i]
 	}

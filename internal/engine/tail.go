@@ -311,7 +311,7 @@ func (e *Engine) dropTail(t *tail) {
 func (e *Engine) follows(ctx context.Context, t *tail) {
 	woken := e.streams.join(t.incarnation)
 	defer e.streams.leave(t.incarnation, woken)
-	poll := time.NewTicker(e.poll())
+	poll := time.NewTimer(e.poll())
 	defer poll.Stop()
 	for {
 		page, err := e.eventPage(ctx, store.EventsQuery{TaskID: t.task, Incarnation: t.incarnation, After: t.last(), Limit: streamPage})
@@ -332,6 +332,7 @@ func (e *Engine) follows(ctx context.Context, t *tail) {
 		case <-ctx.Done():
 			return
 		}
+		poll.Reset(e.poll())
 	}
 }
 

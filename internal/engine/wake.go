@@ -105,7 +105,7 @@ func (e *Engine) Await(ctx context.Context, q store.TurnQuery, a *Attempt) (*sto
 	q.Incarnation, q.Number = turn.Incarnation, turn.Number
 	changed := e.hub.join(q.Incarnation)
 	defer e.hub.leave(q.Incarnation, changed)
-	poll := time.NewTicker(e.poll())
+	poll := time.NewTimer(e.poll())
 	defer poll.Stop()
 	for {
 		turn, err := e.lookup(ctx, q)
@@ -118,14 +118,15 @@ func (e *Engine) Await(ctx context.Context, q store.TurnQuery, a *Attempt) (*sto
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+		poll.Reset(e.poll())
 	}
 }
 
-// poll relies on the store's hints only while somebody listens to them.
+// poll relies on the store's hints only while they come.
 func (e *Engine) poll() time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.hints && e.state == active {
+	if e.hinted {
 		return waitPollHinted
 	}
 	return waitPoll

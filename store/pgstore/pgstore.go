@@ -46,8 +46,13 @@ type Options struct {
 	Writers int
 
 	// PollOnly uses neither LISTEN nor NOTIFY: what other processes write is found by polling, within about a
-	// second. For databases without them. Behind a pooler that drops notifications this is found out by itself.
+	// second. For databases without them. That notifications do not arrive, as behind PgBouncer, is found out
+	// without it.
 	PollOnly bool
+
+	// ListenURL is where the connection that hears notifications goes, for programs whose pool goes through a pooler
+	// that does not pass them on. Default: the pool's database.
+	ListenURL string
 
 	// NoMigrate does not create or change tables, but fails when they are not of this program's schema version:
 	// for programs whose database user may not. See [Migrate].
@@ -72,6 +77,9 @@ func (o *Options) withDefaults() Options {
 
 // DefaultSchema is the schema that is used unless another is named.
 const DefaultSchema = "perdure"
+
+// maxIdentifier is how many bytes Postgres keeps of a name.
+const maxIdentifier = 63
 
 // defaultConns is how many connections a store's own pool may open, unless the URL says pool_max_conns.
 const defaultConns = 10
@@ -108,6 +116,9 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
 	s := &Store{pool: pool, opts: opts.withDefaults()}
 	s.texts.schema = s.opts.Schema
+	if len(s.opts.Schema) > maxIdentifier {
+		return nil, fmt.Errorf("open store: schema %q has more than %d bytes", s.opts.Schema, maxIdentifier)
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", s.where(), err)
 	}
@@ -125,7 +136,7 @@ func (s *Store) where() string {
 // Close ends the store's goroutines, after what is queued, and its connections.
 func (s *Store) Close() error {
 	s.writer.close()
-	s.news.close()
+	s.news.stop()
 	if s.owned {
 		s.pool.Close()
 	}
@@ -226,5 +237,3 @@ func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
 }
 
 func saysMaxConns(url string) bool { return strings.Contains(url, "pool_max_conns") }
-
-func (s *Store) Listen(ctx context.Context, hint func()) error { <-ctx.Done(); return ctx.Err() }

@@ -33,7 +33,7 @@ func (s *Store) Lock() (unlock func(), err error) {
 const listenEvery = 50 * time.Millisecond
 
 // Listen implements store.Notifier.
-func (s *Store) Listen(ctx context.Context, hint func()) error {
+func (s *Store) Listen(ctx context.Context, hint func(store.Hint)) error {
 	version, stop, err := s.watch()
 	if err != nil {
 		return s.explain(err)
@@ -42,6 +42,7 @@ func (s *Store) Listen(ctx context.Context, hint func()) error {
 	tick := time.NewTicker(listenEvery)
 	defer tick.Stop()
 	last, err := version(ctx)
+	hint(store.Hint{All: true})
 	for {
 		select {
 		case <-ctx.Done():
@@ -53,7 +54,7 @@ func (s *Store) Listen(ctx context.Context, hint func()) error {
 			return lost
 		}
 		if lost == nil && (err != nil || now != last) {
-			hint()
+			hint(store.Hint{All: true})
 		}
 		last, err = now, lost
 	}

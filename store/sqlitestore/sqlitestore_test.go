@@ -116,7 +116,7 @@ func TestListenHintsAtWritesOfOthersOnly(t *testing.T) {
 	hints := make(chan struct{}, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- ours.Listen(ctx, func() { hints <- struct{}{} }) }()
+	go func() { ended <- ours.Listen(ctx, func(store.Hint) { hints <- struct{}{} }) }()
 	tick := func() { // two checks of Listen's ticker
 		for range 2 {
 			if _, err := ours.version(t.Context()); err != nil {
@@ -124,6 +124,7 @@ func TestListenHintsAtWritesOfOthersOnly(t *testing.T) {
 			}
 		}
 	}
+	<-hints // that it listens
 	mustOffer(t, ours, "ours")
 	tick()
 	select {

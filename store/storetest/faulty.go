@@ -226,7 +226,7 @@ func (f *Faulty) keep(unlock func()) bool {
 type notifierFaulty struct{ f *Faulty }
 
 // Listen implements store.Notifier. It ends when the store is killed.
-func (n notifierFaulty) Listen(ctx context.Context, hint func()) error {
+func (n notifierFaulty) Listen(ctx context.Context, hint func(store.Hint)) error {
 	f := n.f
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
