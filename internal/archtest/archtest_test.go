@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"store/rules":         {"store"},
 	"store/memstore":      {"store", "store/rules"},
 	"store/sqlitestore":   {"store", "store/rules"},
+	"store/pgstore":       {"store", "store/rules"},
 	"store/storetest":     {"internal/bubble", "store", "store/memstore", "store/rules"},
 	"perdurehttp":         {".", "store"},
 	"perduretest":         {".", "internal/bubble", "store", "store/memstore"},
@@ -44,6 +45,7 @@ var allowed = map[string][]string{
 	"internal/bench":      {".", "perdurehttp", "store/sqlitestore"},
 	"internal/bubble":     {},
 	"internal/need":       {},
+	"internal/pgtest":     {"internal/need"},
 	"internal/archtest":   {},
 }
 
@@ -83,7 +85,7 @@ func TestTheEngineAndTheRootKnowNoTechnology(t *testing.T) {
 			continue
 		}
 		for _, imported := range p.imports {
-			if imported == "net/http" || strings.HasPrefix(imported, "database/sql") || strings.Contains(imported, "sqlite") {
+			if imported == "net/http" || strings.HasPrefix(imported, "database/sql") || strings.Contains(imported, "sqlite") || strings.Contains(imported, "pgx") {
 				t.Errorf("%s must not import %s", p.path, imported)
 			}
 		}
@@ -91,7 +93,7 @@ func TestTheEngineAndTheRootKnowNoTechnology(t *testing.T) {
 }
 
 func TestTheExportedSurfaceIsTheGoldenOne(t *testing.T) {
-	for _, path := range []string{".", "store", "store/rules", "perdurehttp", "perduretest"} {
+	for _, path := range []string{".", "store", "store/rules", "store/pgstore", "perdurehttp", "perduretest"} {
 		lines, err := surface(filepath.Join(root, path))
 		if err != nil {
 			t.Fatal(err)

@@ -27,10 +27,14 @@ func (s *Store) List(ctx context.Context, q store.ListQuery) ([]*store.Task, err
 			}, args...)
 		}
 	}
-	return read(ctx, s, ask, func(*reading) ([]*store.Task, error) {
+	found, err := read(ctx, s, ask, func(*reading) ([]*store.Task, error) {
 		slices.SortFunc(page, func(a, b *store.Task) int { return cmp.Compare(b.Incarnation, a.Incarnation) })
 		return page[:min(q.Limit, len(page))], nil
 	})
+	if err == store.ErrNotFound {
+		return nil, nil
+	}
+	return found, err
 }
 
 // listColumns are taskColumns where tags are in the same statement.

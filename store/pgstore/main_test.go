@@ -3,6 +3,8 @@ package pgstore
 import (
 	"testing"
 
+	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/clienttest"
 	"github.com/perdure/perdure/internal/pgtest"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/rules"
@@ -11,29 +13,36 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// openTemp opens a store in a schema of its own, which keeps the time of the test's bubble.
-func openTemp(t *testing.T) *Store {
-	t.Helper()
-	url := pgtest.URL(t)
-	s, err := Open(t.Context(), url, &Options{Schema: pgtest.Schema(t, url), clock: rules.Now})
-	if err != nil {
-		t.Fatal(err)
+// inBubble returns what opens a store in a schema of its own, which keeps the time of the test's bubble. The server is
+// started now, outside of the bubbles.
+func inBubble(t *testing.T, opts Options) func(t *testing.T) store.Store {
+	direct := pgtest.URL(t)
+	return inBubbleAt(direct, direct, opts)
+}
+
+func inBubbleAt(direct, url string, opts Options) func(t *testing.T) store.Store {
+	opts.clock = rules.Now
+	return func(t *testing.T) store.Store {
+		t.Helper()
+		opts.Schema = pgtest.Schema(t, direct)
+		return openAt(t, url, opts)
 	}
-	t.Cleanup(func() { s.Close() })
-	return s
 }
 
-func TestConformance(t *testing.T) {
-	pgtest.URL(t) // outside of the bubbles
-	storetest.Run(t, func(t *testing.T) store.Store { return openTemp(t) })
+func TestConformance(t *testing.T) { storetest.Run(t, inBubble(t, Options{})) }
+
+// Without LISTEN, NOTIFY and prepared statements, in transactions that may each be on another connection.
+func TestConformanceBehindPgBouncer(t *testing.T) {
+	direct := pgtest.URL(t)
+	storetest.Run(t, inBubbleAt(direct, pgtest.Bouncer(t, direct), Options{}))
 }
 
-func TestModel(t *testing.T) {
-	pgtest.URL(t) // outside of the bubbles
-	storetest.RunModel(t, func(t *testing.T) store.Store { return openTemp(t) })
-}
+func TestModel(t *testing.T) { storetest.RunModel(t, inBubble(t, Options{PollOnly: true})) }
 
-func TestLinear(t *testing.T) {
-	pgtest.URL(t) // outside of the bubbles
-	storetest.RunLinear(t, func(t *testing.T) store.Store { return openTemp(t) })
+func TestLinear(t *testing.T) { storetest.RunLinear(t, inBubble(t, Options{})) }
+
+// The suite of clients, with an engine on the store. A connection that waits for notifications would hold virtual
+// time up.
+func TestLocalClient(t *testing.T) {
+	clienttest.Run(t, inBubble(t, Options{PollOnly: true}), func(_ *testing.T, eng *perdure.Engine) perdure.Client { return eng.Client() })
 }

@@ -10,10 +10,13 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/perdure/perdure/store"
@@ -151,9 +154,23 @@ func (s *Store) explain(err error) error {
 	return fmt.Errorf("store %s: %w", s.where(), err)
 }
 
+// pgerrText says that a text cannot be stored: it has a NUL, or is not UTF-8. No row has it.
+const pgerrText = "22021"
+
+// explainRead is explain for reads: who looks for what cannot be stored does not find it.
+func (s *Store) explainRead(err error) error {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == pgerrText {
+		return store.ErrNotFound
+	}
+	return s.explain(err)
+}
+
 // write has a writer run one operation.
 func write[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
 	var out, none T
+	if !utf8.ValidString(o.id) || strings.Contains(o.id, "\x00") {
+		return none, store.ErrNotFound
+	}
 	o.ctx = ctx
 	o.run = func(t *tx) (err error) {
 		out, err = f(t, t.now)

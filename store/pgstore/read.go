@@ -43,7 +43,7 @@ func read[T any](ctx context.Context, s *Store, ask func(*reading), result func(
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return none, s.explain(err)
+		return none, s.explainRead(err)
 	}
 	out, err := result(r)
 	if err != nil {
