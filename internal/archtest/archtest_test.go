@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 	"perdurehttp":         {".", "store"},
 	"perduretest":         {".", "internal/bubble", "store", "store/memstore"},
 	"internal/clienttest": {".", "internal/bubble", "store", "store/memstore", "store/sqlitestore"},
-	"internal/sim":        {".", "store", "store/memstore", "store/sqlitestore", "store/storetest"},
+	"internal/sim":        {".", "internal/pgtest", "store", "store/memstore", "store/pgstore", "store/rules", "store/sqlitestore", "store/storetest"},
 	"internal/crashtest":  {".", "perdurehttp", "store", "store/sqlitestore"},
 	"internal/bench":      {".", "perdurehttp", "store/sqlitestore"},
 	"internal/bubble":     {},

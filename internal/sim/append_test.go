@@ -25,6 +25,10 @@ func TestAppendsAgainstTheEndOfATurnLoseNothingOnSQLite(t *testing.T) {
 	appendAgainstEnd(t, OnSQLite, max(*seeds/2, 1000), 1)
 }
 
+func TestAppendsAgainstTheEndOfATurnLoseNothingOnPostgres(t *testing.T) {
+	appendAgainstEnd(t, OnPostgres(t), max(*seeds/2, 1000), 2)
+}
+
 func appendAgainstEnd(t *testing.T, open func(*testing.T) store.Store, interleavings, engines int) {
 	total := map[string]int{}
 	for n := 0; n < interleavings; n += atATime {

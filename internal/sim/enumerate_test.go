@@ -151,8 +151,9 @@ var breaks = []struct {
 
 func TestEveryWriteOfEveryScenarioMayBreakOnMemory(t *testing.T) { enumerate(t, OnMemory, 10) }
 
-// On SQLite each run makes a file, so fewer calls of one operation are broken.
-func TestEveryWriteOfEveryScenarioMayBreakOnSQLite(t *testing.T) { enumerate(t, OnSQLite, 3) }
+// On SQLite each run makes a file, and on Postgres a schema, so fewer calls of one operation are broken.
+func TestEveryWriteOfEveryScenarioMayBreakOnSQLite(t *testing.T)   { enumerate(t, OnSQLite, 3) }
+func TestEveryWriteOfEveryScenarioMayBreakOnPostgres(t *testing.T) { enumerate(t, OnPostgres(t), 1) }
 
 // enumerate breaks, in each scenario, the first calls of every operation one after the other.
 func enumerate(t *testing.T, open func(*testing.T) store.Store, mostCalls int) {

@@ -24,6 +24,9 @@ func TestSimulationOnMemory(t *testing.T) { simulateSeeds(t, OnMemory, *seeds, 3
 // On SQLite there is one engine at a time; each seed makes a file, so there are fewer.
 func TestSimulationOnSQLite(t *testing.T) { simulateSeeds(t, OnSQLite, *seeds/20, 1) }
 
+// On Postgres each seed makes a schema, and each call goes over the network.
+func TestSimulationOnPostgres(t *testing.T) { simulateSeeds(t, OnPostgres(t), *seeds/40, 3) }
+
 func simulateSeeds(t *testing.T, open func(*testing.T) store.Store, seeds, processes int) {
 	total := tally{}
 	for i := range seeds {

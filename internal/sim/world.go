@@ -15,8 +15,11 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/pgtest"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
+	"github.com/perdure/perdure/store/pgstore"
+	"github.com/perdure/perdure/store/rules"
 	"github.com/perdure/perdure/store/sqlitestore"
 	"github.com/perdure/perdure/store/storetest"
 )
@@ -106,6 +109,18 @@ func OnSQLite(t *testing.T) store.Store {
 		store.Store
 		store.Exclusive
 	}{st, st}
+}
+
+// OnPostgres opens a schema of its own. The server is started by the first call, which must not be within a bubble.
+func OnPostgres(t *testing.T) func(*testing.T) store.Store {
+	url := pgtest.URL(t)
+	return func(t *testing.T) store.Store {
+		st, err := pgstore.Open(t.Context(), url, &pgstore.Options{Schema: pgtest.Schema(t, url), PollOnly: true, UnsafeClock: rules.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
 }
 
 // live runs a process, and starts the next in its slot when it has died or was stopped.

@@ -21,7 +21,7 @@ func inBubble(t *testing.T, opts Options) func(t *testing.T) store.Store {
 }
 
 func inBubbleAt(direct, url string, opts Options) func(t *testing.T) store.Store {
-	opts.clock = rules.Now
+	opts.UnsafeClock = rules.Now
 	return func(t *testing.T) store.Store {
 		t.Helper()
 		opts.Schema = pgtest.Schema(t, direct)

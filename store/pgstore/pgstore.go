@@ -61,7 +61,9 @@ type Options struct {
 	// for programs whose database user may not. See [Migrate].
 	NoMigrate bool
 
-	clock func() time.Time // of tests in virtual time; else the database's clock
+	// UnsafeClock takes the place of the database's clock, for tests in virtual time. All that work on the tables
+	// must have the same.
+	UnsafeClock func() time.Time
 }
 
 func (o *Options) withDefaults() Options {

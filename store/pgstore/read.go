@@ -13,7 +13,8 @@ import (
 const (
 	sqlBeginRead = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
 	sqlReadSetup = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
+		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+		set_config('jit', 'off', true)`
 )
 
 // reading is one moment of the database: its queries are sent together.
@@ -66,8 +67,8 @@ func (s *Store) send(ctx context.Context, b *pgx.Batch) error {
 }
 
 func (r *reading) clock() {
-	if r.s.opts.clock != nil {
-		r.now = r.s.opts.clock()
+	if r.s.opts.UnsafeClock != nil {
+		r.now = r.s.opts.UnsafeClock()
 		return
 	}
 	r.batch.Queue(r.s.sql(sqlClock)).QueryRow(func(row pgx.Row) error { return row.Scan((*instant)(&r.now)) })
@@ -241,7 +242,7 @@ const timeOr = `coalesce(nullif(%s::bigint, 0), (extract(epoch FROM statement_ti
 
 // given is the time in tests of virtual time; else 0.
 func (r *reading) given() int64 {
-	if r.s.opts.clock == nil {
+	if r.s.opts.UnsafeClock == nil {
 		return 0
 	}
 	return micros(r.now)

@@ -93,10 +93,12 @@ const lockLimit = "3s"
 
 const (
 	sqlBegin = `BEGIN`
-	// Statements are planned once and for tables of any size: never by what a table holds when that happens.
+	// Statements are planned once and for tables of any size: never by what a table holds when that happens. What a
+	// planner says of the cost of a node that it was told to avoid would have each plan compiled, were jit on.
 	sqlLimits = `SELECT set_config('idle_in_transaction_session_timeout', $1, true), set_config('lock_timeout', $2, true),
 		set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
+		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+		set_config('jit', 'off', true)`
 	sqlClock  = `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 	sqlCommit = `COMMIT`
 )
@@ -131,8 +133,8 @@ func (t *tx) read(b *pgx.Batch, ops []*op) (busy []*op, err error) {
 }
 
 func (t *tx) queueClock(b *pgx.Batch) {
-	if t.s.opts.clock != nil {
-		t.now = t.s.opts.clock()
+	if t.s.opts.UnsafeClock != nil {
+		t.now = t.s.opts.UnsafeClock()
 		return
 	}
 	b.Queue(t.s.sql(sqlClock)).QueryRow(func(row pgx.Row) error { return row.Scan((*instant)(&t.now)) })
