@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,9 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/internal/bench"
+	"github.com/perdure/perdure/internal/stores"
 )
 
-const benchLong = `Bench measures this machine with a SQLite file of its own, which it removes afterwards:
+const benchLong = `Bench measures this machine with SQLite files of its own, which it removes afterwards:
 
   cycles     start, handler and result of a trivial func, beside a bare loop that writes the same rows
              with the same group commit, in turns; the ratio is the figure to compare
@@ -25,15 +27,17 @@ const benchLong = `Bench measures this machine with a SQLite file of its own, wh
   turns      what many turns of one task cost
   events     how many events of 100 bytes a second are emitted durably, how long one takes to reach a
              reader, and what many readers of one stream over HTTP cost
+  workers    cycles of several processes on one Postgres database (with --db)
 
-Without an argument it measures all. Other load on the machine shows in the figures.`
+With --db it measures on a Postgres database, in schemas of its own. Without an argument it measures all. Other load on the machine shows in the figures.`
 
 const benchExample = `  perdure bench
   perdure bench cycles --callers 1,64,256 --duration 10s
-  perdure bench suspended --suspended 1000000 --json`
+  perdure bench suspended --suspended 1000000 --json
+  perdure bench cycles workers --db postgres://localhost/perdure`
 
 // benchParts are what bench measures, in this order.
-var benchParts = []string{"cycles", "running", "suspended", "orphans", "steer", "turns", "events"}
+var benchParts = []string{"cycles", "running", "suspended", "orphans", "steer", "turns", "events", "workers"}
 
 // benchChild is the hidden command by which bench starts processes of its own.
 const benchChild = "bench-child"
@@ -48,6 +52,7 @@ func (a *app) benchCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return a.bench(c.Context(), o, args, asJSON) },
 	}
 	flags := c.Flags()
+	flags.StringVar(&o.DB, "db", "", "measure on the Postgres database at this `URL`")
 	flags.StringVar(&o.Dir, "dir", "", "put the files into this `FOLDER` (default: a temporary one)")
 	flags.DurationVar(&o.Duration, "duration", 3*time.Second, "how long to measure each kind of cycle")
 	flags.IntVar(&o.Rounds, "rounds", 3, "how often to measure each; the median counts")
@@ -59,7 +64,9 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&o.Turns, "turns", 10_000, "how many turns of one task")
 	flags.IntSliceVar(&o.Emitting, "emitting", []int{1, 64}, "how many tasks emit at once")
 	flags.IntVar(&o.Readers, "readers", 1000, "how many readers of one stream over HTTP")
+	flags.IntSliceVar(&o.Workers, "workers", []int{1, 2, 4}, "how many processes at once")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
+	c.MarkFlagsMutuallyExclusive("db", "dir")
 	return c
 }
 
@@ -71,6 +78,12 @@ func (a *app) benchChildCommand() *cobra.Command {
 }
 
 func (a *app) bench(ctx context.Context, o bench.Options, parts []string, asJSON bool) error {
+	if slices.Contains(parts, "workers") && o.DB == "" {
+		return usage("workers: it needs --db: a SQLite file has one process")
+	}
+	if o.DB != "" && !stores.IsPostgres(o.DB) {
+		return usage("--db %s: it must be the URL of a Postgres database, such as postgres://localhost/perdure", o.DB)
+	}
 	if o.Dir == "" {
 		dir, err := os.MkdirTemp("", "perdure-bench-")
 		if err != nil {
@@ -123,6 +136,9 @@ func (a *app) measure(ctx context.Context, o bench.Options, parts []string) (r b
 	step("steer", func() (err error) { r.Steer, err = bench.RunSteer(ctx, o); return err })
 	step("turns", func() (err error) { r.Turns, err = bench.RunTurns(ctx, o); return err })
 	step("events", func() (err error) { r.Events, err = bench.RunEvents(ctx, o); return err })
+	if o.DB != "" {
+		step("workers", func() (err error) { r.Workers, err = bench.RunWorkers(ctx, o); return err })
+	}
 	return r, err
 }
 
@@ -173,6 +189,14 @@ func (a *app) printReport(r bench.Report) error {
 		fmt.Fprintf(a.out, "%d readers over HTTP of one task that emits %d events a second: %d had all %d of them; %s deliveries a second,\n"+
 			"  p50 %s, p99 %s after Emit; %.1f KB each\n", s.Readers, s.PerSecond, s.Complete, s.Events, rate(s.Rate),
 			ms(s.Late.P50), ms(s.Late.P99), float64(s.BytesPerReader)/1000)
+	}
+	if len(r.Workers) > 0 {
+		t := a.newTable("PROCESSES", "CALLERS", "CYCLES/S", "P99")
+		for _, w := range r.Workers {
+			t.add(strconv.Itoa(w.Processes), strconv.Itoa(w.Callers), rate(w.Cycles), ms(w.P99))
+		}
+		fmt.Fprintln(a.out)
+		return t.write(a.out)
 	}
 	return nil
 }

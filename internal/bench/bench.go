@@ -1,22 +1,24 @@
-// Package bench measures an engine on a SQLite file: cycles of a trivial func beside a bare loop that
-// writes the same rows, start latency, running tasks, suspended tasks, recovery, steering,
-// streams. "perdure bench" prints what it returns.
+// Package bench measures an engine on a SQLite file or a Postgres database: cycles of a trivial func beside a
+// bare loop that writes the same rows, start latency, running tasks, suspended tasks, recovery, steering,
+// streams, and several processes on one database. "perdure bench" prints what it returns.
 package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/perdure/perdure"
-	"github.com/perdure/perdure/store/sqlitestore"
+	"github.com/perdure/perdure/internal/stores"
+	"github.com/perdure/perdure/store"
 )
 
 // Options say what to measure, and how much. Zero values are the defaults.
 type Options struct {
+	DB        string        // the URL of a Postgres database; else files of SQLite are used
 	Dir       string        // where the files go; they are removed afterwards
 	Duration  time.Duration // of each cycle measurement: default 3 s
 	Rounds    int           // of cycle measurements; the median counts: default 3
@@ -28,6 +30,7 @@ type Options struct {
 	Turns     int           // of one task: default 10,000
 	Emitting  []int         // tasks that emit at the same time: default 1, 64
 	Readers   int           // of one task's stream over HTTP: default 1,000
+	Workers   []int         // processes on one database at the same time: default 1, 2, 4
 	Self      []string      // the command that runs [Child] with the arguments that follow
 }
 
@@ -50,6 +53,9 @@ func (o Options) withDefaults() Options {
 	if len(o.Callers) == 0 {
 		o.Callers = []int{1, 64, 256}
 	}
+	if len(o.Workers) == 0 {
+		o.Workers = []int{1, 2, 4}
+	}
 	if len(o.Emitting) == 0 {
 		o.Emitting = []int{1, 64}
 	}
@@ -65,6 +71,7 @@ type Report struct {
 	Steer     *Steer     `json:"steer,omitempty"`
 	Turns     *Turns     `json:"turns,omitempty"`
 	Events    *Events    `json:"events,omitempty"`
+	Workers   []Workers  `json:"workers,omitempty"`
 }
 
 // Latency is a distribution of times.
@@ -83,16 +90,15 @@ func latency(times []time.Duration) Latency {
 
 // bench is one measurement's store and engine.
 type bench struct {
-	path  string
-	store *sqlitestore.Store
+	store store.Store
 	eng   *perdure.Engine
 	stop  context.CancelFunc
 	done  chan error
 }
 
-// open starts an engine on a file and waits until it is ready.
-func open(ctx context.Context, path string, opts perdure.Options) (*bench, error) {
-	st, err := sqlitestore.Open(ctx, path, nil)
+// open starts an engine on a place and waits until it is ready.
+func open(ctx context.Context, place string, opts perdure.Options) (*bench, error) {
+	st, err := stores.Open(ctx, place)
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +108,12 @@ func open(ctx context.Context, path string, opts perdure.Options) (*bench, error
 		st.Close()
 		return nil, err
 	}
-	b := &bench{path: path, store: st, eng: eng, done: make(chan error, 1)}
+	b := &bench{store: st, eng: eng, done: make(chan error, 1)}
 	run, stop := context.WithCancel(ctx)
 	b.stop = stop
 	go func() { b.done <- eng.Run(run) }()
 	if err := b.ready(ctx); err != nil {
-		return nil, fmt.Errorf("engine on %s: %w", path, err)
+		return nil, fmt.Errorf("engine: %w", errors.Join(err, b.close()))
 	}
 	return b, nil
 }
@@ -134,8 +140,6 @@ func (b *bench) close() error {
 	}
 	return err
 }
-
-func file(dir, name string) string { return filepath.Join(dir, "bench-"+name+".db") }
 
 // note is the input and output of the trivial func.
 type note struct {

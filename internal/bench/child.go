@@ -12,13 +12,14 @@ import (
 
 // Roles of a process that a measurement starts.
 const (
-	roleOrphanage = "orphanage" // FILE COUNT: runs tasks until it is killed
+	roleOrphanage = "orphanage" // PLACE COUNT: runs tasks until it is killed
 	roleReaders   = "readers"   // URL COUNT: reads a stream many times at once
+	roleCycles    = "cycles"    // PLACE CALLERS BEGIN DURATION: runs tasks from a moment on, for some time
 )
 
 // Child is what a process does that a measurement has started with the command Options.Self.
 func Child(ctx context.Context, out io.Writer, args []string) error {
-	if len(args) != 3 {
+	if len(args) != 3 && (len(args) != 5 || args[0] != roleCycles) {
 		return fmt.Errorf("want ROLE TARGET COUNT, got %q", args)
 	}
 	n, err := strconv.Atoi(args[2])
@@ -30,6 +31,8 @@ func Child(ctx context.Context, out io.Writer, args []string) error {
 		return orphanage(ctx, out, args[1], n)
 	case roleReaders:
 		return readers(ctx, out, args[1], n)
+	case roleCycles:
+		return cycling(ctx, out, args[1], n, args[3], args[4])
 	}
 	return fmt.Errorf("unknown role %q", args[0])
 }

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +12,8 @@ import (
 )
 
 // Cycles compares start → handler → result of a trivial func with a bare loop that writes the same rows
-// with the same group commit, in turns, in one run.
+// with the same group commit, in turns, in one run. On Postgres the bare loop sends the same kind of batches
+// over as many connections.
 type Cycles struct {
 	Callers   int     `json:"callers"`
 	Engine    float64 `json:"engine_per_s"`
@@ -68,9 +68,9 @@ func median(v []float64) float64 {
 }
 
 func (c *Cycles) engineRound(ctx context.Context, o Options) (float64, error) {
-	path := file(o.Dir, "cycles")
-	defer remove(path)
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{trivial.Bind(echo)}})
+	place := o.place("cycles")
+	defer remove(place)
+	b, err := open(ctx, place, perdure.Options{Funcs: []perdure.Binding{trivial.Bind(echo)}})
 	if err != nil {
 		return 0, err
 	}
@@ -96,9 +96,9 @@ func (c *Cycles) engineRound(ctx context.Context, o Options) (float64, error) {
 }
 
 func (c *Cycles) bareRound(ctx context.Context, o Options) (float64, error) {
-	path := file(o.Dir, "bare")
-	defer remove(path)
-	b, err := openBare(ctx, path)
+	place := o.place("bare")
+	defer remove(place)
+	b, err := openBare(ctx, place)
 	if err != nil {
 		return 0, err
 	}
@@ -144,11 +144,4 @@ func loop(ctx context.Context, callers int, d time.Duration, op func(context.Con
 	wg.Wait()
 	all := slices.Concat(took...)
 	return float64(len(all)) / time.Since(began).Seconds(), latency(all), first
-}
-
-// remove removes a database file with what belongs to it.
-func remove(path string) {
-	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
-		os.Remove(path + suffix)
-	}
 }

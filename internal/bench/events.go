@@ -87,11 +87,11 @@ var emits = perdure.NewFunc[note, note]("emits", nil)
 
 // emitted measures tasks that emit as fast as they can.
 func emitted(ctx context.Context, o Options, tasks int) (Emitted, error) {
-	path := file(o.Dir, "emitted")
-	defer remove(path)
+	place := o.place("emitted")
+	defer remove(place)
 	var over atomic.Bool
 	var events atomic.Int64
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{emits.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
+	b, err := open(ctx, place, perdure.Options{Funcs: []perdure.Binding{emits.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
 		event := stamped(1)
 		n := int64(0)
 		for ; !over.Load(); n++ {
@@ -131,9 +131,9 @@ func emitted(ctx context.Context, o Options, tasks int) (Emitted, error) {
 }
 
 // ticking starts a task that emits a number of events a second for a while, once begin is closed.
-func ticking(ctx context.Context, path string, perSecond int, d time.Duration) (b *bench, h *perdure.Handle[note], begin chan struct{}, err error) {
+func ticking(ctx context.Context, place string, perSecond int, d time.Duration) (b *bench, h *perdure.Handle[note], begin chan struct{}, err error) {
 	begin = make(chan struct{})
-	b, err = open(ctx, path, perdure.Options{Funcs: []perdure.Binding{emits.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
+	b, err = open(ctx, place, perdure.Options{Funcs: []perdure.Binding{emits.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
 		select {
 		case <-begin:
 		case <-ctx.Done():
@@ -157,9 +157,9 @@ func ticking(ctx context.Context, path string, perSecond int, d time.Duration) (
 
 // read measures how long an event takes to a reader in the process.
 func read(ctx context.Context, o Options) (Latency, error) {
-	path := file(o.Dir, "read")
-	defer remove(path)
-	b, h, begin, err := ticking(ctx, path, readRate, o.Duration)
+	place := o.place("read")
+	defer remove(place)
+	b, h, begin, err := ticking(ctx, place, readRate, o.Duration)
 	if err != nil {
 		return Latency{}, err
 	}
@@ -191,9 +191,9 @@ func since(data []byte) time.Duration {
 
 // streamed measures many readers over HTTP.
 func streamed(ctx context.Context, o Options) (Streamed, error) {
-	path := file(o.Dir, "streamed")
-	defer remove(path)
-	b, h, begin, err := ticking(ctx, path, streamRate, o.Duration)
+	place := o.place("streamed")
+	defer remove(place)
+	b, h, begin, err := ticking(ctx, place, streamRate, o.Duration)
 	if err != nil {
 		return Streamed{}, err
 	}

@@ -34,14 +34,14 @@ var talk = perdure.NewFunc[note, note]("talk", &perdure.FuncOptions[note]{MultiT
 // RunSteer measures steers of many tasks, one after the other in each.
 func RunSteer(ctx context.Context, o Options) (*Steer, error) {
 	o = o.withDefaults()
-	path := file(o.Dir, "steer")
-	defer remove(path)
+	place := o.place("steer")
+	defer remove(place)
 	tasks := map[string]*steered{}
 	for i := range o.Steered {
 		id := fmt.Sprint("task-", i)
 		tasks[id] = &steered{id: id, entered: make(chan struct{}, 1)}
 	}
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{talk.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
+	b, err := open(ctx, place, perdure.Options{Funcs: []perdure.Binding{talk.Bind(func(ctx context.Context, turn *perdure.Turn[note, note]) (note, error) {
 		t := tasks[turn.TaskID()]
 		select {
 		case t.entered <- struct{}{}:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -58,10 +57,10 @@ func waiter(entered *atomic.Int64) perdure.Binding {
 // RunRunning measures many running tasks.
 func RunRunning(ctx context.Context, o Options) (*Running, error) {
 	o = o.withDefaults()
-	path := file(o.Dir, "running")
-	defer remove(path)
+	place := o.place("running")
+	defer remove(place)
 	var entered atomic.Int64
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{waiter(&entered)}, MaxRunning: o.Running + 1})
+	b, err := open(ctx, place, perdure.Options{Funcs: []perdure.Binding{waiter(&entered)}, MaxRunning: o.Running + 1})
 	if err != nil {
 		return nil, err
 	}
@@ -125,11 +124,11 @@ const probes = 500
 // RunSuspended measures an engine on a file of many suspended tasks.
 func RunSuspended(ctx context.Context, o Options) (*Suspended, error) {
 	o = o.withDefaults()
-	path := file(o.Dir, "suspended")
-	defer remove(path)
+	place := o.place("suspended")
+	defer remove(place)
 	opts := perdure.Options{Funcs: []perdure.Binding{pausing.Bind(suspend)}}
 	r := &Suspended{Tasks: o.Suspended}
-	b, err := open(ctx, path, opts)
+	b, err := open(ctx, place, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +145,7 @@ func RunSuspended(ctx context.Context, o Options) (*Suspended, error) {
 		return nil, err
 	}
 	began = time.Now()
-	if b, err = open(ctx, path, opts); err != nil {
+	if b, err = open(ctx, place, opts); err != nil {
 		return nil, err
 	}
 	r.Open = time.Since(began)
@@ -158,9 +157,7 @@ func RunSuspended(ctx context.Context, o Options) (*Suspended, error) {
 		return nil, err
 	}
 	r.StartChange = float64(r.Start.P50) / float64(r.StartEmpty.P50)
-	if info, err := os.Stat(path); err == nil {
-		r.FileBytes = info.Size()
-	}
+	r.FileBytes = size(place)
 	return r, b.close()
 }
 
@@ -203,14 +200,14 @@ type Orphans struct {
 // RunOrphans kills a process that runs many tasks and takes them over.
 func RunOrphans(ctx context.Context, o Options) (*Orphans, error) {
 	o = o.withDefaults()
-	path := file(o.Dir, "orphans")
-	defer remove(path)
-	if err := breed(ctx, o, path); err != nil {
+	place := o.place("orphans")
+	defer remove(place)
+	if err := breed(ctx, o, place); err != nil {
 		return nil, err
 	}
 	var entered atomic.Int64
 	began := time.Now()
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{waiter(&entered)}, MaxRunning: o.Orphans + 1})
+	b, err := open(ctx, place, perdure.Options{Funcs: []perdure.Binding{waiter(&entered)}, MaxRunning: o.Orphans + 1})
 	if err != nil {
 		return nil, err
 	}
@@ -224,8 +221,8 @@ func RunOrphans(ctx context.Context, o Options) (*Orphans, error) {
 }
 
 // breed runs tasks in a process of its own and kills it.
-func breed(ctx context.Context, o Options, path string) error {
-	cmd, out, err := o.child(ctx, roleOrphanage, path, strconv.Itoa(o.Orphans))
+func breed(ctx context.Context, o Options, place string) error {
+	cmd, out, err := o.child(ctx, roleOrphanage, place, strconv.Itoa(o.Orphans))
 	if err != nil {
 		return err
 	}
@@ -239,9 +236,9 @@ func breed(ctx context.Context, o Options, path string) error {
 }
 
 // orphanage is the process that is killed: it runs tasks, says so in one line, and waits.
-func orphanage(ctx context.Context, out io.Writer, path string, tasks int) error {
+func orphanage(ctx context.Context, out io.Writer, place string, tasks int) error {
 	var entered atomic.Int64
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{waiter(&entered)}, MaxRunning: tasks + 1})
+	b, err := open(ctx, place, perdure.Options{Funcs: []perdure.Binding{waiter(&entered)}, MaxRunning: tasks + 1})
 	if err != nil {
 		return err
 	}

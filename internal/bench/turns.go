@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"github.com/perdure/perdure"
@@ -26,9 +25,9 @@ var conversation = perdure.NewFunc[note, note]("conversation", &perdure.FuncOpti
 // RunTurns runs many turns of one task, one after the other.
 func RunTurns(ctx context.Context, o Options) (*Turns, error) {
 	o = o.withDefaults()
-	path := file(o.Dir, "turns")
-	defer remove(path)
-	b, err := open(ctx, path, perdure.Options{Funcs: []perdure.Binding{conversation.Bind(echo)}})
+	place := o.place("turns")
+	defer remove(place)
+	b, err := open(ctx, place, perdure.Options{Funcs: []perdure.Binding{conversation.Bind(echo)}})
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +50,6 @@ func RunTurns(ctx context.Context, o Options) (*Turns, error) {
 	n := min(measured, o.Turns)
 	r.Last, r.First = latency(took[o.Turns-n:]), latency(took[:n])
 	r.Change = float64(r.Last.P50) / float64(r.First.P50)
-	if info, err := os.Stat(path); err == nil {
-		r.FileBytes = info.Size()
-	}
+	r.FileBytes = size(place)
 	return r, b.close()
 }

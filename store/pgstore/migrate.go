@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -79,18 +80,19 @@ func (x *texts) setVersion(n int) string {
 	return x.text(fmt.Sprintf(`UPDATE perdure.schema_version SET version = %d, works_with = %d`, n, oldestWith))
 }
 
-// Migrate creates the tables in a schema (default "perdure"), or brings them to this program's version, in one
+// Migrate creates the tables in a schema (default: what the URL says with schema=NAME, else "perdure"), or brings them to this program's version, in one
 // transaction. Programs that do so at the same time take turns. It is what Open does unless told not to.
 func Migrate(ctx context.Context, url, schema string) error {
-	conn, err := pgx.Connect(ctx, url)
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	x := &texts{schema: cmp.Or(schema, takeSchema(config), DefaultSchema)}
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	x := &texts{schema: schema}
-	if schema == "" {
-		x.schema = DefaultSchema
-	}
 	steps, err := migrations()
 	if err != nil {
 		return err

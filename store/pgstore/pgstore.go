@@ -9,6 +9,7 @@
 package pgstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -42,7 +44,8 @@ var (
 
 // Options change how a database is used. The zero value, and nil, are the defaults.
 type Options struct {
-	// Schema is the Postgres schema that holds the tables. Default "perdure".
+	// Schema is the Postgres schema that holds the tables. Default: what the URL given to Open says with schema=NAME,
+	// else "perdure".
 	Schema string
 
 	// Writers is how many batches of operations are written at the same time, each on a connection. Default 2.
@@ -90,14 +93,18 @@ const maxIdentifier = 63
 const defaultConns = 10
 
 // Open connects to the database at url, a URL or a key=value string as pgx reads them, and creates or migrates the
-// tables when needed. Its pool opens at most ten connections unless the URL says pool_max_conns; with Listen comes one
-// more. ctx bounds the opening. It starts goroutines that live until Close.
+// tables when needed. The URL may also say schema=NAME. Its pool opens at most ten connections unless the URL says
+// pool_max_conns; with Listen comes one more. ctx bounds the opening. It starts goroutines that live until Close.
 //
 // Behind a pooler in transaction mode, such as PgBouncer, the URL must say default_query_exec_mode=cache_describe.
 func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err) // pgx leaves out the password
+	}
+	given := opts.withDefaults()
+	if named := takeSchema(config.ConnConfig); opts == nil || opts.Schema == "" {
+		given.Schema = cmp.Or(named, DefaultSchema)
 	}
 	if !saysMaxConns(url) {
 		config.MaxConns = defaultConns
@@ -106,7 +113,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s, err := New(ctx, pool, opts)
+	s, err := New(ctx, pool, &given)
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -114,6 +121,15 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	s.owned = true
 	return s, nil
 }
+
+// takeSchema takes the schema out of what a URL says; the server does not know that parameter.
+func takeSchema(config *pgx.ConnConfig) string {
+	schema := config.RuntimeParams[schemaParam]
+	delete(config.RuntimeParams, schemaParam)
+	return schema
+}
+
+const schemaParam = "schema"
 
 // New is Open on a pool of the caller's, which stays open when the store is closed. The store takes up to
 // Options.Writers and ten more connections from it at once, each for the time of one transaction, never two for one
