@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,8 @@ const (
 		last_event = 1, mark = 1, event_epoch = 1, updated_at = $2, ended_at = $2, expires_at = $3, version = 2
 		FROM unnest($1::bigint[]) AS u (key) WHERE t.key = u.key`
 	bareUpdateTurns = `UPDATE turns t SET status = 'completed', entry = 'fresh', attempt = 1, epoch = 1, end_event = 1,
-		started_at = $2, ended_at = $2, output = $3 FROM unnest($1::bigint[]) AS u (key) WHERE t.task = u.key AND t.number = 1`
+		started_at = $2, ended_at = $2, output = $3
+		FROM unnest($1::bigint[], $4::bigint[]) AS u (key, number) WHERE t.task = u.key AND t.number = u.number`
 	bareKeys = `SELECT nextval('incarnations') FROM generate_series(1, $1::bigint)`
 )
 
@@ -91,7 +93,7 @@ func (c *bareConn) commit(ctx context.Context, batch []*bareOp) error {
 	if len(updated) > 0 {
 		const week = 7 * 24 * int64(time.Hour/time.Microsecond)
 		b.Queue(bareUpdateTasks, updated, now, now+week)
-		b.Queue(bareUpdateTurns, updated, now, c.input)
+		b.Queue(bareUpdateTurns, updated, now, c.input, slices.Repeat([]int64{1}, len(updated)))
 	}
 	b.Queue("COMMIT")
 	return c.conn.SendBatch(ctx, b).Close()

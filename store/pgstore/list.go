@@ -123,7 +123,7 @@ func (w walk) statement(q store.ListQuery, given int64) (sql string, args []any)
 		b.WriteString(` AND t.status = ANY(` + arg(column(q.Statuses, func(s store.Status) string { return string(s) })) + `)`)
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Tags)) {
-		b.WriteString(` AND EXISTS (SELECT 1 FROM perdure.tags h WHERE h.name = ` + arg(name) + ` AND h.value = ` +
+		b.WriteString(` AND (SELECT true FROM perdure.tags h WHERE h.name = ` + arg(name) + ` AND h.value = ` +
 			arg(q.Tags[name]) + ` AND h.task = t.key)`)
 	}
 	before := q.Before

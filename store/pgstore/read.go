@@ -12,7 +12,9 @@ import (
 
 const (
 	sqlBeginRead = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
-	sqlReadSetup = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+	// Pages are read down an index in its order.
+	sqlReadSetup = `SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+		set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
 		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
 		set_config('jit', 'off', true)`
 )
