@@ -121,6 +121,7 @@ type StartRequest struct {
 	Description   string            `json:"description,omitempty"`
 	Tags          map[string]string `json:"tags,omitempty"`
 	Retry         *RetryPolicy      `json:"retry,omitempty"` // instead of the func's; holds for the task's life
+	Tx            any               `json:"-"`               // a transaction of the caller's: see StartOptions
 
 	declared *store.Settings // of a typed caller's declaration
 	labelled bool            // a typed caller has applied the declaration's label functions

@@ -20,6 +20,7 @@ var (
 	ErrUnknownFunc   = store.ErrUnknownFunc   // nobody has declared the func
 	ErrStoreInUse    = store.ErrStoreInUse    // another engine works on the store (O5)
 	ErrClosed        = store.ErrClosed        // the store has been closed
+	ErrTx            = store.ErrTx            // StartOptions.Tx is not a transaction that the store can take part in
 	ErrShuttingDown  = engine.ErrShuttingDown // try again elsewhere, or after the restart (H1)
 	ErrUnavailable   = engine.ErrUnavailable  // the store or server cannot be reached; try again with the same input ID
 	ErrTooLarge      = engine.ErrTooLarge     // over one of Options.Limits (S6)

@@ -36,7 +36,7 @@ func (c *local) Start(ctx context.Context, start *StartRequest) (*Accepted, erro
 	if err := req.validateLabels(c.e.limits); err != nil {
 		return nil, err
 	}
-	o, a, err := c.e.e.Offer(ctx, c.offer(&req))
+	o, a, err := c.accept(ctx, &req)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,15 @@ func (c *local) Start(ctx context.Context, start *StartRequest) (*Accepted, erro
 		accepted.watch = &localWatch{a}
 	}
 	return accepted, nil
+}
+
+// accept offers the request, within the caller's transaction if it has one.
+func (c *local) accept(ctx context.Context, req *StartRequest) (o *store.Offered, a *engine.Attempt, err error) {
+	if req.Tx != nil {
+		o, err = c.e.e.OfferTx(ctx, req.Tx, c.offer(req))
+		return o, nil, err
+	}
+	return c.e.e.Offer(ctx, c.offer(req))
 }
 
 // describe checks and labels an untyped start with the func that is bound here, if there is one.

@@ -29,6 +29,11 @@ type StartOptions struct {
 
 	// Retry replaces the func's policy for the life of a task that this call creates.
 	Retry *RetryPolicy
+
+	// Tx makes the start a part of a transaction of the caller's: with a pgstore, a pgx.Tx of the same database.
+	// Nothing has been accepted until it commits; before, and without that, the handle says ErrDeleted. The error of
+	// such a start leaves the transaction as it was. Other stores, and clients over HTTP, refuse it with ErrTx.
+	Tx any
 }
 
 // Start gives a task an input, and returns when that is durable (S1, S7). Which task is up to
@@ -48,7 +53,7 @@ func (f *Func[In, Out]) Start(ctx context.Context, c Client, in In, opts *StartO
 	req := &StartRequest{
 		Func: f.name, Input: input, TaskID: opts.TaskID, InputID: opts.InputID, IfLastInputID: opts.IfLastInputID,
 		IfExists: opts.IfExists, Deliver: opts.Deliver, Session: opts.Session, Title: opts.Title,
-		Description: opts.Description, Tags: opts.Tags, Retry: opts.Retry, declared: &f.settings, labelled: true,
+		Description: opts.Description, Tags: opts.Tags, Retry: opts.Retry, Tx: opts.Tx, declared: &f.settings, labelled: true,
 	}
 	req.defaultIDs()
 	if err := f.label(in, req.TaskID, req); err != nil {

@@ -78,6 +78,9 @@ func NewClient(baseURL string, opts *ClientOptions) (*Client, error) {
 
 // Start implements perdure.Client.
 func (c *Client) Start(ctx context.Context, start *perdure.StartRequest) (*perdure.Accepted, error) {
+	if start.Tx != nil {
+		return nil, fmt.Errorf("%w: it does not go over HTTP", perdure.ErrTx)
+	}
 	req := *start
 	for _, id := range []*string{&req.TaskID, &req.InputID} {
 		if *id == "" {

@@ -17,6 +17,7 @@ var (
 	ErrUnknownFunc   = errors.New("unknown func")
 	ErrStoreInUse    = errors.New("store is in use by another engine")
 	ErrClosed        = errors.New("store is closed")
+	ErrTx            = errors.New("not a transaction that the store can take part in")
 )
 
 // ConflictError says that a task's status (or its func) does not allow what was asked.
@@ -47,7 +48,7 @@ func (e *PreconditionError) Error() string {
 // it is of no use. Any other error leaves the result unknown.
 func Definite(err error) bool {
 	for _, e := range []error{ErrNotFound, ErrDeleted, ErrLeaseLost, ErrWorkerDead, ErrInputMismatch,
-		ErrDigestKey, ErrQueueFull, ErrUnknownFunc, ErrStoreInUse, ErrClosed} {
+		ErrDigestKey, ErrQueueFull, ErrUnknownFunc, ErrStoreInUse, ErrClosed, ErrTx} {
 		if errors.Is(err, e) {
 			return true
 		}

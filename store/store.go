@@ -105,6 +105,15 @@ type Exclusive interface {
 	Lock() (unlock func(), err error)
 }
 
+// Transactional is implemented by stores in which an input can be accepted together with what else a
+// transaction of the caller's writes.
+type Transactional interface {
+	// OfferTx is Offer within tx, whose type is the store's own choice: nothing has happened until tx
+	// commits, and nothing will have if it does not. No lease is given. Errors: those of Offer, ErrTx
+	// when tx is of another type, and what the database says.
+	OfferTx(ctx context.Context, tx any, req *OfferRequest) (*Offered, error)
+}
+
 // Notifier is implemented by stores that can tell that somebody else has written. What it tells are
 // hints: everything is right by polling alone.
 type Notifier interface {

@@ -42,6 +42,28 @@ func (e *Engine) Offer(ctx context.Context, req *store.OfferRequest) (*store.Off
 	return o, a, nil
 }
 
+// OfferTx is Offer within a transaction of the caller's. It is tried once: whether it is tried again is for
+// who can begin that transaction again. What it does is heard of, here too, when that has committed.
+func (e *Engine) OfferTx(ctx context.Context, tx any, req *store.OfferRequest) (*store.Offered, error) {
+	st, ok := e.store.(store.Transactional)
+	if !ok {
+		return nil, fmt.Errorf("%w: the store takes part in none", store.ErrTx)
+	}
+	if err := e.seal(req); err != nil {
+		return nil, err
+	}
+	select {
+	case <-e.leaving:
+		return nil, ErrShuttingDown
+	default:
+	}
+	o, err := st.OfferTx(ctx, tx, req)
+	if err != nil {
+		return nil, fmt.Errorf("start task %s with input %s: %w", req.TaskID, req.InputID, err)
+	}
+	return o, nil
+}
+
 // seal digests and encodes the input.
 func (e *Engine) seal(req *store.OfferRequest) (err error) {
 	canonical, err := canonicalJSON(req.Input)
