@@ -21,6 +21,9 @@ type Options struct {
 	Funcs []Binding
 	// Logger gets what the engine has to say: never an input, an output or a secret. Default: slog.Default().
 	Logger *slog.Logger
+	// WatchOnly makes Run listen to what others write, and run nothing: for processes that start, steer and watch
+	// tasks that others run. Such an engine is no worker, and takes no lock. Funcs are those whose inputs it checks.
+	WatchOnly bool
 	// MaxRunning bounds the turns that run at once: default 1,000. A start beyond it is durable and
 	// pending, and runs when a slot is free.
 	MaxRunning int
@@ -88,7 +91,8 @@ func New(st store.Store, opts *Options) (*Engine, error) {
 		Lease: or(opts.Lease, defaultLease), Drain: or(opts.Drain, defaultDrain),
 		MaxOutput: e.limits.Output, MaxMetadata: e.limits.Metadata, MaxEvent: e.limits.Event,
 		EmitEvents: or(opts.EmitEvents, defaultEmitEvents), EmitBytes: or(opts.EmitBytes, defaultEmitBytes),
-		Worker: store.WorkerInfo{Host: e.source.Host, PID: os.Getpid(), Program: e.source.Program, Version: e.source.Version},
+		Watching: opts.WatchOnly,
+		Worker:   store.WorkerInfo{Host: e.source.Host, PID: os.Getpid(), Program: e.source.Program, Version: e.source.Version},
 	}
 	if opts.Codec != nil {
 		cfg.Codec = codec{opts.Codec}

@@ -34,6 +34,8 @@ type HandlerOptions struct {
 	MaxInFlight, MaxWaiting int
 	// MaxStreams bounds the streams that are read as Server-Sent Events: default 10,000.
 	MaxStreams int
+	// ProbesOnly leaves out the API: only /healthz, /readyz and /metrics are served.
+	ProbesOnly bool
 	// Heartbeat is how often a stream on which nothing happens gets a comment: default 15 s.
 	Heartbeat time.Duration
 }
@@ -93,10 +95,16 @@ func NewHandler(eng *perdure.Engine, opts *HandlerOptions) *Handler {
 // another server, or at the next one here. It is meant for http.Server.RegisterOnShutdown.
 func (h *Handler) CloseStreams() { h.close() }
 
+// apiPrefix begins the paths of the API; the others are for those who run the server.
+const apiPrefix = "/v1/"
+
 // register makes the mux serve the routes, and answer other methods and paths with problems.
 func (h *Handler) register(routes []route) {
 	methods := map[string][]string{}
 	for _, rt := range routes {
+		if h.opts.ProbesOnly && strings.HasPrefix(rt.path, apiPrefix) {
+			continue
+		}
 		h.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) { h.serve(&rt, w, r) })
 		methods[rt.path] = append(methods[rt.path], rt.method)
 	}

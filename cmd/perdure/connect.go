@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/stores"
 	"github.com/perdure/perdure/perdurehttp"
-	"github.com/perdure/perdure/store/sqlitestore"
 )
 
 // defaultURL is where "perdure serve" listens unless told.
@@ -33,11 +33,11 @@ type access int
 
 const (
 	reads      access = iota
-	writes            // with a file: a server picks it up
-	needServer        // a file is not enough
+	writes            // with --db: a server picks it up
+	needServer        // a store is not enough
 )
 
-// session is a way to the tasks: a server or a file.
+// session is a way to the tasks: a server or a store.
 type session struct {
 	perdure.Client
 	where   string
@@ -49,7 +49,7 @@ type session struct {
 // reach adds the flags that say where the tasks are.
 func (a *app) reach(c *cobra.Command) *cobra.Command {
 	c.Flags().StringVar(&a.target.url, "url", "", "the server's `URL` (default $PERDURE_URL, else "+defaultURL+")")
-	c.Flags().StringVar(&a.target.db, "db", "", "work on this SQLite `FILE` instead of asking a server")
+	c.Flags().StringVar(&a.target.db, "db", "", "work on this SQLite file or Postgres `DATABASE` instead of asking a server")
 	c.MarkFlagsMutuallyExclusive("url", "db")
 	return c
 }
@@ -76,7 +76,7 @@ func (a *app) connect(ctx context.Context, mode access) (*session, error) {
 	case mode == needServer:
 		return nil, usage("this needs the server that runs the tasks: leave out --db")
 	}
-	return a.openFile(ctx, mode)
+	return a.openStore(ctx, mode)
 }
 
 // serverURL returns the URL of the server to ask.
@@ -108,10 +108,10 @@ func unreachable(where string, err error) error {
 	return fmt.Errorf("server at %s: %w", where, err)
 }
 
-// fileClient works on a file whose turns, if anybody, another process runs.
+// fileClient works on a store whose turns, if anybody, another process runs.
 type fileClient struct{ perdure.Client }
 
-// filePoll is how often a file is looked at for the end of a turn.
+// filePoll is how often a store is looked at for the end of a turn.
 const filePoll = 100 * time.Millisecond
 
 // Outcome implements perdure.Client. Nobody in this process is told of what others write: it looks.
@@ -139,12 +139,12 @@ func (c fileClient) Outcome(ctx context.Context, q perdure.TurnQuery) (*perdure.
 	}
 }
 
-// openFile opens a file beside the server that may be running on it.
-func (a *app) openFile(ctx context.Context, mode access) (*session, error) {
-	if _, err := os.Stat(a.target.db); err != nil {
+// openStore opens a store beside the servers that may be running on it.
+func (a *app) openStore(ctx context.Context, mode access) (*session, error) {
+	if _, err := os.Stat(a.target.db); err != nil && !stores.IsPostgres(a.target.db) {
 		return nil, fmt.Errorf("open store: %w (\"perdure serve\" makes the file)", err)
 	}
-	st, err := sqlitestore.Open(ctx, a.target.db, &sqlitestore.Options{ReadOnly: mode == reads})
+	st, err := stores.OpenExisting(ctx, a.target.db, mode == reads)
 	if err != nil {
 		return nil, err
 	}
@@ -152,11 +152,11 @@ func (a *app) openFile(ctx context.Context, mode access) (*session, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	return &session{Client: fileClient{eng.Client()}, where: a.target.db, workers: eng.Workers, close: st.Close,
+	return &session{Client: fileClient{eng.Client()}, where: stores.Name(a.target.db), workers: eng.Workers, close: st.Close,
 		funcs: func(ctx context.Context) ([]perdure.FuncInfo, error) { return publishedFuncs(ctx, eng) }}, nil
 }
 
-// publishedFuncs returns what is known of the funcs of the workers that are alive on a file.
+// publishedFuncs returns what is known of the funcs of the workers that are alive on a store.
 func publishedFuncs(ctx context.Context, eng *perdure.Engine) ([]perdure.FuncInfo, error) {
 	workers, err := eng.Workers(ctx)
 	if err != nil {

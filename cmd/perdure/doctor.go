@@ -14,23 +14,27 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/stores"
 )
 
 const doctorLong = `Doctor checks that the server can be reached and takes work, that versions and clocks agree, and that
-workers are alive. With --db it looks at the file instead: whether it can be opened, its schema, its
-integrity if the store can tell, its size. It exits 1 if anything is wrong.`
+workers are alive. With --db it looks at the file or database instead: whether it can be opened, its schema,
+and of a file the integrity and the size. It exits 1 if anything is wrong.`
 
 func (a *app) doctorCommand() *cobra.Command {
 	return a.reach(&cobra.Command{
 		Use: "doctor", Short: "Check that all is well, and say what is not", Args: cobra.NoArgs,
-		Long: doctorLong, Example: "  perdure doctor\n  perdure doctor --db perdure.db",
+		Long: doctorLong, Example: "  perdure doctor\n  perdure doctor --db perdure.db\n  perdure doctor --db postgres://localhost/perdure",
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(c.Context())
 			defer stop()
 			d := &doctor{app: a, table: table{colour: a.coloured()}}
-			if a.target.db != "" {
+			switch {
+			case stores.IsPostgres(a.target.db):
+				d.examineDatabase(ctx)
+			case a.target.db != "":
 				d.examineFile(ctx)
-			} else {
+			default:
 				d.examineServer(ctx)
 			}
 			return d.report()
@@ -193,7 +197,7 @@ const maxParked = 1000
 
 func (d *doctor) examineFile(ctx context.Context) {
 	path := d.app.target.db
-	s, err := d.app.openFile(ctx, reads)
+	s, err := d.app.openStore(ctx, reads)
 	if err != nil {
 		d.wrong("file", "%v", err)
 		return
@@ -202,6 +206,18 @@ func (d *doctor) examineFile(ctx context.Context) {
 	d.fine("file", "%s opens, and its schema is the one this program knows", path)
 	d.sizes(path)
 	d.integrity(ctx, path)
+	d.workers(ctx, s)
+	d.tasks(ctx, s)
+}
+
+func (d *doctor) examineDatabase(ctx context.Context) {
+	s, err := d.app.openStore(ctx, reads)
+	if err != nil {
+		d.wrong("database", "%v", err)
+		return
+	}
+	defer s.close()
+	d.fine("database", "%s answers, and this program works with its schema", s.where)
 	d.workers(ctx, s)
 	d.tasks(ctx, s)
 }

@@ -38,9 +38,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 const rootHelp = `perdure makes long-running work survive: a function's input is stored before it runs, and if the
 process dies another one runs it again, with what it had saved.
 
-Most commands talk to a server ("perdure serve") over HTTP. With --db FILE they work on its file
-directly: commands that read need no server then; what start, steer, cancel and terminate write is
-picked up by the server that runs, or by the next one.`
+Most commands talk to a server ("perdure serve") over HTTP. With --db they work on its SQLite file or
+Postgres database directly: commands that read need no server then; what start, steer, cancel and
+terminate write is picked up by the server that runs, or by the next one.`
 
 const rootExample = `  perdure serve --examples                      run the example funcs on perdure.db
   perdure start digest --input '{"paths":["."]}' --wait
@@ -65,7 +65,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "tasks", Title: "Tasks:"}, &cobra.Group{ID: "server", Title: "Server:"})
 	a.add(root, "tasks", a.startCommand(), a.steerCommand(), a.chatCommand(), a.waitCommand(), a.tailCommand(), a.lsCommand(), a.getCommand(), a.turnsCommand(),
 		a.cancelCommand(), a.terminateCommand(), a.resumeCommand(), a.rmCommand())
-	a.add(root, "server", a.serveCommand(), a.workersCommand(), a.funcsCommand(), a.doctorCommand(), a.benchCommand(), a.versionCommand())
+	a.add(root, "server", a.serveCommand(), a.migrateCommand(), a.workersCommand(), a.funcsCommand(), a.doctorCommand(), a.benchCommand(), a.versionCommand())
 	root.AddCommand(a.benchChildCommand())
 	root.SetHelpCommandGroupID("server")
 	root.SetCompletionCommandGroupID("server")

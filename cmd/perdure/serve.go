@@ -18,15 +18,17 @@ import (
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/examples/funcs"
 	"github.com/perdure/perdure/examples/funcs/model"
+	"github.com/perdure/perdure/internal/stores"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store"
-	"github.com/perdure/perdure/store/sqlitestore"
 )
 
 // settings are the flags of serve.
 type settings struct {
 	db, listen          string
 	examples            bool
+	onlyAPI, onlyWorker bool
+	noMigrate           bool
 	modelURL, modelName string
 	modelDelay          time.Duration
 	maxRunning          int
@@ -36,8 +38,16 @@ type settings struct {
 	config              string
 }
 
-const serveLong = `Serve opens (or makes) the store's file, runs the funcs that are bound in this program, and serves the
-HTTP API. Tasks that an earlier server left behind are taken up at once.
+const serveLong = `Serve opens (or makes) the store, runs the funcs that are bound in this program, and serves the HTTP API.
+Tasks that an earlier server left behind are taken up at once.
+
+The store is a SQLite file, of one server at a time, or a Postgres database, of any number of servers on
+any number of machines: --db postgres://USER@HOST/DATABASE, in the schema "perdure" unless the URL says
+schema=NAME. If one of them dies, the others take over its tasks when its --lease has lapsed. The tables
+are made or migrated at the start, unless --no-migrate is given (see "perdure migrate").
+
+With --only-api it runs no funcs: it starts, steers and watches tasks that other servers run. With
+--only-worker it runs funcs and serves no more than /healthz, /readyz and /metrics.
 
 SIGTERM or SIGINT drains: new starts are refused, handlers are asked to wrap up, what is still running
 after --drain goes back to the store for the next server, and the program exits 0 (1 if a handler ignored
@@ -50,6 +60,7 @@ or JSON file named by --config or PERDURE_CONFIG (max-running: 100). Flags win o
 
 const serveExample = `  perdure serve --examples
   perdure serve --db /var/lib/perdure/tasks.db --listen 127.0.0.1:9000 --log-format json
+  perdure serve --db 'postgres://perdure@db.example.com/perdure?sslmode=verify-full' --examples
   PERDURE_DRAIN=5s perdure serve --config perdure.yaml`
 
 func (a *app) serveCommand() *cobra.Command {
@@ -64,7 +75,10 @@ func (a *app) serveCommand() *cobra.Command {
 		},
 	}
 	flags := c.Flags()
-	flags.StringVar(&set.db, "db", "perdure.db", "the SQLite `FILE` that keeps the tasks")
+	flags.StringVar(&set.db, "db", "perdure.db", "what keeps the tasks: a SQLite file, or the URL of a Postgres `DATABASE`")
+	flags.BoolVar(&set.noMigrate, "no-migrate", false, "do not make or change the tables of a Postgres database")
+	flags.BoolVar(&set.onlyAPI, "only-api", false, "run no funcs")
+	flags.BoolVar(&set.onlyWorker, "only-worker", false, "serve no API, only /healthz, /readyz and /metrics")
 	flags.StringVar(&set.listen, "listen", "127.0.0.1:8088", "the `ADDRESS` to serve at; port 0 takes a free one")
 	flags.BoolVar(&set.examples, "examples", false, "run the example funcs")
 	flags.DurationVar(&set.modelDelay, "model-delay", 30*time.Millisecond, "what the scripted model of the chat example waits before each word")
@@ -85,7 +99,7 @@ type server struct {
 	app    *app
 	set    *settings
 	log    *slog.Logger
-	store  *sqlitestore.Store
+	store  store.Store
 	eng    *perdure.Engine
 	http   *http.Server
 	listen net.Listener
@@ -110,10 +124,10 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.listen, err = listen(s.set.listen); err != nil {
 		return err
 	}
-	if s.store, err = sqlitestore.Open(ctx, s.set.db, nil); err != nil {
+	if s.store, err = s.set.openStore(ctx); err != nil {
 		return err
 	}
-	opts := &perdure.Options{Logger: s.log, MaxRunning: s.set.maxRunning, MaxRecoveries: s.set.maxRecoveries,
+	opts := &perdure.Options{Logger: s.log, WatchOnly: s.set.onlyAPI, MaxRunning: s.set.maxRunning, MaxRecoveries: s.set.maxRecoveries,
 		Lease: s.set.lease, Drain: s.set.drain}
 	if s.set.examples {
 		opts.Funcs = funcs.All(&funcs.Options{Model: s.model()})
@@ -121,7 +135,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.eng, err = perdure.New(s.store, opts); err != nil {
 		return err
 	}
-	handler := perdurehttp.NewHandler(s.eng, &perdurehttp.HandlerOptions{Logger: s.log})
+	handler := perdurehttp.NewHandler(s.eng, &perdurehttp.HandlerOptions{Logger: s.log, ProbesOnly: s.set.onlyWorker})
 	s.http = &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -131,10 +145,22 @@ func (s *server) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// openStore opens the store, and makes or migrates it unless told not to.
+func (set *settings) openStore(ctx context.Context) (store.Store, error) {
+	if set.noMigrate {
+		return stores.OpenExisting(ctx, set.db, false)
+	}
+	return stores.Open(ctx, set.db)
+}
+
 func (set *settings) validate() error {
 	switch {
-	case strings.Contains(set.db, "://"):
-		return usage("--db %s: only SQLite files are supported", set.db)
+	case !stores.IsPostgres(set.db) && strings.Contains(set.db, "://"):
+		return usage("--db %s: it must be the path of a SQLite file, or a URL that begins with postgres://", stores.Name(set.db))
+	case set.noMigrate && !stores.IsPostgres(set.db):
+		return usage("--no-migrate: it is for Postgres databases; %s is a file", set.db)
+	case set.onlyAPI && set.onlyWorker:
+		return usage("--only-api and --only-worker leave nothing to do")
 	case set.maxRunning < 1:
 		return usage("--max-running: must be at least 1, not %d", set.maxRunning)
 	case set.maxRecoveries < 1:
@@ -260,8 +286,11 @@ func (s *server) announce() {
 	for _, f := range s.eng.Funcs() {
 		names = append(names, f.Name)
 	}
-	fmt.Fprintf(s.app.out, "perdure: ready at http://%s, db %s, funcs: %s\n", s.listen.Addr(), s.set.db,
-		or(strings.Join(names, " "), "none"))
+	runs := or(strings.Join(names, " "), "none")
+	if s.set.onlyAPI {
+		runs = "run by others"
+	}
+	fmt.Fprintf(s.app.out, "perdure: ready at http://%s, db %s, funcs: %s\n", s.listen.Addr(), stores.Name(s.set.db), runs)
 }
 
 // lastAnswers is how long answers under way may take when the engine has stopped.

@@ -65,6 +65,7 @@ type Config struct {
 	EmitEvents  int // of one turn that may wait to be written
 	EmitBytes   int
 	Worker      store.WorkerInfo
+	Watching    bool // Run only watches: it is no worker
 }
 
 // Engine runs turns. Its methods may be called concurrently.
@@ -165,7 +166,7 @@ func (e *Engine) activate() error {
 }
 
 func (e *Engine) lock() (func(), error) {
-	if x, ok := e.store.(store.Exclusive); ok {
+	if x, ok := e.store.(store.Exclusive); ok && !e.cfg.Watching {
 		return x.Lock()
 	}
 	return func() {}, nil
@@ -187,10 +188,14 @@ func (e *Engine) serve(ctx context.Context) error {
 	defer stop(nil)
 
 	var loops, keeper sync.WaitGroup
-	keeper.Go(func() { e.keep(keeping, base, stop) })
-	loops.Go(func() { e.claimLoop(serving) })
-	loops.Go(func() { e.mailLoop(keeping) })
-	loops.Go(func() { e.sweepLoop(keeping) })
+	if e.cfg.Watching {
+		keeper.Go(func() { e.attend(keeping, stop) })
+	} else {
+		keeper.Go(func() { e.keep(keeping, base, stop) })
+		loops.Go(func() { e.claimLoop(serving) })
+		loops.Go(func() { e.mailLoop(keeping) })
+		loops.Go(func() { e.sweepLoop(keeping) })
+	}
 	loops.Go(func() { e.listen(keeping, stop) })
 
 	<-serving.Done()

@@ -42,6 +42,25 @@ func (e *Engine) keep(ctx, base context.Context, stop context.CancelCauseFunc) {
 	}
 }
 
+// attend looks, where keep would renew a worker, whether the store answers, until ctx ends. A closed store ends
+// the engine.
+func (e *Engine) attend(ctx context.Context, stop context.CancelCauseFunc) {
+	for more := true; more; more = pause(ctx, e.cfg.Lease/beatsPerLease) {
+		err := e.bounded(ctx, func(ctx context.Context) error {
+			_, err := e.store.Workers(ctx)
+			return err
+		})
+		if errors.Is(err, store.ErrClosed) {
+			e.closed(stop)
+			return
+		}
+		e.beat(ctx, err)
+		e.mu.Lock()
+		e.swept = true // there is nothing to sweep
+		e.mu.Unlock()
+	}
+}
+
 // closed ends the engine: its store is gone.
 func (e *Engine) closed(stop context.CancelCauseFunc) {
 	e.stopTurns(store.ErrLeaseLost)

@@ -35,13 +35,17 @@ type shared struct {
 
 var ours shared
 
-// Main runs a package's tests, and then stops the cluster that they used. TestMain calls it.
-func Main(m *testing.M) {
-	code := m.Run()
-	if ours.server != nil {
-		ours.server.Stop()
-	}
-	os.Exit(code)
+// Main runs a package's tests, stops the cluster that they used, and exits. TestMain calls it.
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for a TestMain that has more to do: it returns the exit code.
+func Run(m *testing.M) int {
+	defer func() {
+		if ours.server != nil {
+			ours.server.Stop()
+		}
+	}()
+	return m.Run()
 }
 
 // URL returns the URL of a server that tests share. Each makes a schema of its own there, see [Schema].

@@ -3,6 +3,7 @@ package stores
 
 import (
 	"context"
+	"net/url"
 	"strings"
 
 	"github.com/perdure/perdure/store"
@@ -13,6 +14,19 @@ import (
 // IsPostgres reports whether db is the URL of a Postgres database.
 func IsPostgres(db string) bool {
 	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
+}
+
+// Name is db as it may be shown: without a password.
+func Name(db string) string {
+	u, err := url.Parse(db)
+	if err != nil || !IsPostgres(db) {
+		return db
+	}
+	if q := u.Query(); q.Has("password") {
+		q.Set("password", "xxxxx")
+		u.RawQuery = q.Encode()
+	}
+	return u.Redacted()
 }
 
 // Open opens, and makes where it is missing, what db names.

@@ -83,16 +83,11 @@ func (x *texts) setVersion(n int) string {
 // Migrate creates the tables in a schema (default: what the URL says with schema=NAME, else "perdure"), or brings them to this program's version, in one
 // transaction. Programs that do so at the same time take turns. It is what Open does unless told not to.
 func Migrate(ctx context.Context, url, schema string) error {
-	config, err := pgx.ParseConfig(url)
+	x, conn, err := connect(ctx, url, schema)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	x := &texts{schema: cmp.Or(schema, takeSchema(config), DefaultSchema)}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer hangUp(conn)
 	steps, err := migrations()
 	if err != nil {
 		return err
@@ -101,6 +96,35 @@ func Migrate(ctx context.Context, url, schema string) error {
 		return fmt.Errorf("migrate schema %s: %w", x.schema, err)
 	}
 	return nil
+}
+
+// Missing returns what Migrate would do to a schema, as Script does; nothing when that is up to date.
+func Missing(ctx context.Context, url, schema string) (string, error) {
+	x, conn, err := connect(ctx, url, schema)
+	if err != nil {
+		return "", fmt.Errorf("migrate: %w", err)
+	}
+	defer hangUp(conn)
+	steps, err := migrations()
+	if err != nil {
+		return "", err
+	}
+	v, err := x.version(ctx, conn)
+	if err != nil || v.number == len(steps) {
+		return "", err
+	}
+	return Script(x.schema, v.number)
+}
+
+// connect connects to migrate a schema.
+func connect(ctx context.Context, url, schema string) (*texts, *pgx.Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	x := &texts{schema: cmp.Or(schema, takeSchema(config), DefaultSchema)}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	return x, conn, err
 }
 
 // prepare makes sure that the tables are there and that this program can work with them.
