@@ -224,11 +224,8 @@ func (r *reader) leave() {
 }
 
 // eventPage reads a page of a stream and decodes it.
-func (e *Engine) eventPage(ctx context.Context, q store.EventsQuery) (page *store.EventPage, err error) {
-	err = e.repeat(ctx, patience, func(ctx context.Context) (err error) {
-		page, err = e.store.Events(ctx, q)
-		return err
-	})
+func (e *Engine) eventPage(ctx context.Context, q store.EventsQuery) (*store.EventPage, error) {
+	page, err := ask(ctx, e, func(ctx context.Context) (*store.EventPage, error) { return e.store.Events(ctx, q) })
 	if err != nil {
 		return nil, err
 	}

@@ -133,11 +133,8 @@ func (e *Engine) poll() time.Duration {
 }
 
 // lookup reads a turn; one that is parked is an error beside it.
-func (e *Engine) lookup(ctx context.Context, q store.TurnQuery) (turn *store.Turn, err error) {
-	err = e.repeat(ctx, patience, func(ctx context.Context) (err error) {
-		turn, err = e.store.Turn(ctx, q)
-		return err
-	})
+func (e *Engine) lookup(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
+	turn, err := ask(ctx, e, func(ctx context.Context) (*store.Turn, error) { return e.store.Turn(ctx, q) })
 	if err != nil {
 		return nil, err
 	}

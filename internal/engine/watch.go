@@ -9,9 +9,18 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
+// ask reads from the store, again and again while that does not answer and the caller is kept.
+func ask[T any](ctx context.Context, e *Engine, read func(context.Context) (T, error)) (out T, err error) {
+	err = e.repeat(ctx, patience, func(ctx context.Context) (err error) {
+		out, err = read(ctx)
+		return err
+	})
+	return out, err
+}
+
 // Turn reads one turn, decoded.
 func (e *Engine) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
-	turn, err := e.store.Turn(ctx, q)
+	turn, err := ask(ctx, e, func(ctx context.Context) (*store.Turn, error) { return e.store.Turn(ctx, q) })
 	if err != nil {
 		return nil, err
 	}
@@ -20,7 +29,7 @@ func (e *Engine) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, erro
 
 // Turns reads a page of turns, decoded.
 func (e *Engine) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {
-	turns, err := e.store.Turns(ctx, q)
+	turns, err := ask(ctx, e, func(ctx context.Context) ([]*store.Turn, error) { return e.store.Turns(ctx, q) })
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +58,7 @@ func (e *Engine) unsealTurn(stored *store.Turn) (*store.Turn, error) {
 
 // Get reads a task, its metadata decoded.
 func (e *Engine) Get(ctx context.Context, id string) (*store.Task, error) {
-	t, err := e.store.Get(ctx, id)
+	t, err := ask(ctx, e, func(ctx context.Context) (*store.Task, error) { return e.store.Get(ctx, id) })
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +72,11 @@ func (e *Engine) Get(ctx context.Context, id string) (*store.Task, error) {
 
 // List reads a page of tasks.
 func (e *Engine) List(ctx context.Context, q store.ListQuery) ([]*store.Task, error) {
-	return e.store.List(ctx, q)
+	return ask(ctx, e, func(ctx context.Context) ([]*store.Task, error) { return e.store.List(ctx, q) })
 }
 
 // Workers reads the workers that are alive.
-func (e *Engine) Workers(ctx context.Context) ([]*store.Worker, error) { return e.store.Workers(ctx) }
+func (e *Engine) Workers(ctx context.Context) ([]*store.Worker, error) { return ask(ctx, e, e.store.Workers) }
 
 // Signal cancels, terminates or resumes a task, and brings that to a turn that runs here at once.
 func (e *Engine) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
