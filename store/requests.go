@@ -356,3 +356,20 @@ type EventPage struct {
 	Reason      string // of the task
 	Turn        int64  // the current turn, else the last
 }
+
+// ImportRequest moves a piece of a task here from another store. A task comes in one piece or in more: the first has
+// Task, the last has Last, which is the same; each has Incarnation. Turns and events come in their order; the ends of
+// turns are not among the events.
+type ImportRequest struct {
+	TaskID      string
+	Incarnation int64
+	Task        *Task // with its metadata
+	Turns       []*Turn
+	Events      []Event
+	Last        *Task
+}
+
+// Imported is the answer to an ImportRequest.
+type Imported struct {
+	Known bool // the task is here already, as a whole: no more is needed
+}

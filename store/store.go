@@ -114,6 +114,14 @@ type Transactional interface {
 	OfferTx(ctx context.Context, tx any, req *OfferRequest) (*Offered, error)
 }
 
+// Importer is implemented by stores into which the tasks of another can be moved.
+type Importer interface {
+	// Import takes a piece of a task. The task keeps its incarnation, and is held until its last piece is
+	// there; after a break its import begins again with the first. Errors: *ConflictError when there is
+	// another task with its ID. No engine should run meanwhile.
+	Import(ctx context.Context, req *ImportRequest) (*Imported, error)
+}
+
 // Notifier is implemented by stores that can tell that somebody else has written. What it tells are
 // hints: everything is right by polling alone.
 type Notifier interface {

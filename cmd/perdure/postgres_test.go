@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -97,6 +98,32 @@ func TestMigrationsArePrintedAndApplied(t *testing.T) {
 	}
 	s.do("migrate").wants(t, 2, "--db is missing")
 	s.do("migrate", "--db", "x.db").wants(t, 2, "SQLite")
+}
+
+func TestTasksMoveFromAFileToADatabase(t *testing.T) {
+	t.Parallel()
+	join, db := onPostgres(t)
+	s := serving(t)
+	s.must("start", "countdown", "--id", "done", "--input", `{"steps":3}`, "--wait")
+	s.must("start", "approval", "--id", "open", "--input", `{"request":"move?"}`)
+	s.do("import", "--db", s.db).wants(t, 1, "servers run on")
+	s.kill()
+	for _, args := range [][]string{{"export"}, {"import"}, {"export", "--db", "none.db"}, {"import", "--db", s.db, "none.jsonl"}} {
+		if r := s.do(args...); r.code == 0 || r.out != "" {
+			t.Errorf("%q: exit code %d, %s", args, r.code, r.out)
+		}
+	}
+	file := write(t, filepath.Join(s.dir, "tasks.jsonl"), s.must("export", "--db", s.db))
+	s.feed("no export", "import", "--db", db).wants(t, 1, "not a whole export")
+	s.must("import", "--db", db, file)
+	if want, got := s.must("export", "--db", s.db), s.must("export", "--db", db); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	moved := join()
+	if got := moved.task("done").Status; got != perdure.Completed {
+		t.Errorf("got status %s", got)
+	}
+	moved.must("start", "countdown", "--input", `{"steps":1}`, "--wait")
 }
 
 func TestPasswordsAreNotShown(t *testing.T) {

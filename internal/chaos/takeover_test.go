@@ -22,6 +22,7 @@ const held = 1000
 func holdAll(t *testing.T, w *worker) {
 	t.Helper()
 	client := w.client(time.Minute)
+	w.c.until("the worker takes work", time.Minute, func() bool { return client.Ready(t.Context()) == nil })
 	var callers sync.WaitGroup
 	for caller := range 32 {
 		callers.Go(func() {

@@ -76,7 +76,9 @@ func (e *Engine) List(ctx context.Context, q store.ListQuery) ([]*store.Task, er
 }
 
 // Workers reads the workers that are alive.
-func (e *Engine) Workers(ctx context.Context) ([]*store.Worker, error) { return ask(ctx, e, e.store.Workers) }
+func (e *Engine) Workers(ctx context.Context) ([]*store.Worker, error) {
+	return ask(ctx, e, e.store.Workers)
+}
 
 // Signal cancels, terminates or resumes a task, and brings that to a turn that runs here at once.
 func (e *Engine) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {

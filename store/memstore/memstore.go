@@ -78,6 +78,13 @@ func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
 	return err
 }
 
+// Import implements store.Importer.
+func (s *Store) Import(ctx context.Context, req *store.ImportRequest) (*store.Imported, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Imported, error) {
+		return rules.Import(r, now, req)
+	})
+}
+
 // Sweep implements store.Store.
 func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
 	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Swept, error) { return rules.Sweep(r, now, limit) })

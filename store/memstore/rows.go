@@ -61,8 +61,10 @@ func (r *rows) TaskByID(id string) (*store.Task, error) { return r.task(r.ids[id
 func (r *rows) Task(incarnation int64) (*store.Task, error) { return r.task(incarnation), nil }
 
 func (r *rows) InsertTask(t *store.Task) error {
-	r.lastIncarnation++
-	t.Incarnation = r.lastIncarnation
+	if t.Incarnation == 0 {
+		t.Incarnation = r.lastIncarnation + 1
+	}
+	r.lastIncarnation = max(r.lastIncarnation, t.Incarnation)
 	r.ids[t.ID] = t.Incarnation
 	r.turns[t.Incarnation] = map[int64]*store.Turn{}
 	r.inputs[t.Incarnation] = map[string]int64{}

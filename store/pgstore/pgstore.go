@@ -39,6 +39,7 @@ type Store struct {
 var (
 	_ store.Store    = (*Store)(nil)
 	_ store.Notifier = (*Store)(nil)
+	_ store.Importer = (*Store)(nil)
 	_ rules.Rows     = (*tx)(nil)
 )
 
@@ -248,6 +249,13 @@ func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
 		return struct{}{}, rules.Delete(r, now, req)
 	})
 	return err
+}
+
+// Import implements store.Importer.
+func (s *Store) Import(ctx context.Context, req *store.ImportRequest) (*store.Imported, error) {
+	return write(ctx, s, &op{id: req.TaskID}, func(r rules.Rows, now time.Time) (*store.Imported, error) {
+		return rules.Import(r, now, req)
+	})
 }
 
 // Claim implements store.Store.

@@ -52,7 +52,7 @@ func writes() map[string]string {
 
 // plain are statements that touch no table of rows.
 var plain = []string{"sqlBegin", "sqlCommit", "sqlLimits", "sqlClock", "sqlBeginRead", "sqlReadSetup", "sqlVersions", "sqlVersion",
-	"sqlNextIncarnation", "sqlNotify", "sqlAnnounce"}
+	"sqlNextIncarnation", "sqlKeepIncarnation", "sqlNotify", "sqlAnnounce"}
 
 // whole are statements that read a whole index or table by nature: the few workers, and the tasks that wait.
 var whole = []string{sqlWorkers, sqlLapsedWorkers, sqlWaiting}

@@ -106,12 +106,9 @@ func (t *tx) Task(incarnation int64) (*store.Task, error) { return t.tasks[incar
 
 // InsertTask implements rules.Rows.
 func (t *tx) InsertTask(task *store.Task) error {
-	key, ok := t.keys[task.ID]
-	if delete(t.keys, task.ID); !ok {
-		err := t.query(sqlNextIncarnation, func(rows pgx.Rows) error { return rows.Scan(&key) })
-		if err != nil {
-			return err
-		}
+	key, err := t.incarnation(task)
+	if err != nil {
+		return err
 	}
 	task.Incarnation = key
 	c := *task
@@ -124,7 +121,24 @@ func (t *tx) InsertTask(task *store.Task) error {
 	return nil
 }
 
-const sqlNextIncarnation = `SELECT nextval('perdure.incarnations')`
+const (
+	sqlNextIncarnation = `SELECT nextval('perdure.incarnations')`
+	sqlKeepIncarnation = `SELECT setval('perdure.incarnations', $1) FROM perdure.incarnations WHERE last_value < $1`
+)
+
+// incarnation returns the incarnation of a task that is inserted.
+func (t *tx) incarnation(task *store.Task) (key int64, err error) {
+	key, given := t.keys[task.ID]
+	delete(t.keys, task.ID)
+	switch {
+	case task.Incarnation != 0:
+		err = t.query(sqlKeepIncarnation, func(pgx.Rows) error { return nil }, task.Incarnation)
+		return task.Incarnation, err
+	case !given:
+		err = t.query(sqlNextIncarnation, func(rows pgx.Rows) error { return rows.Scan(&key) })
+	}
+	return key, err
+}
 
 // UpdateTask implements rules.Rows.
 func (t *tx) UpdateTask(task *store.Task) error {

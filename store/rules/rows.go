@@ -21,7 +21,8 @@ type Rows interface {
 
 	TaskByID(id string) (*store.Task, error)
 	Task(incarnation int64) (*store.Task, error)
-	InsertTask(t *store.Task) error // sets t.Incarnation, higher than any before
+	// InsertTask sets t.Incarnation, higher than any before; one that is set already is kept.
+	InsertTask(t *store.Task) error
 	UpdateTask(t *store.Task) error // all but what InsertTask alone sets: identity, labels, settings
 	DeleteTask(incarnation int64) error
 

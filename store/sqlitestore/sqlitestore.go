@@ -210,6 +210,13 @@ func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
 	return err
 }
 
+// Import implements store.Importer.
+func (s *Store) Import(ctx context.Context, req *store.ImportRequest) (*store.Imported, error) {
+	return write(ctx, s, 0, func(r rules.Rows, now time.Time) (*store.Imported, error) {
+		return rules.Import(r, now, req)
+	})
+}
+
 // Sweep implements store.Store.
 func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
 	return write(ctx, s, 0, func(r rules.Rows, now time.Time) (*store.Swept, error) {

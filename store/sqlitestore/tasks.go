@@ -139,8 +139,8 @@ func bindState(s *stmt, t *store.Task) error {
 	return err
 }
 
-const sqlInsertTask = `INSERT INTO tasks (` + taskFixed + `, ` + taskPlaced + `, ` + taskState + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+const sqlInsertTask = `INSERT INTO tasks (key, ` + taskFixed + `, ` + taskPlaced + `, ` + taskState + `)
+	VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
 		?, ?, ?, ?, ?, ?, ?, ?,
 		?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
@@ -159,7 +159,7 @@ func (c *conn) InsertTask(t *store.Task) error {
 		return err
 	}
 	s := c.stmt(sqlInsertTask)
-	s.text(t.ID).text(t.Func).text(t.Title).text(t.Description).text(tags).text(t.Session).text(t.Agent)
+	s.int(t.Incarnation).text(t.ID).text(t.Func).text(t.Title).text(t.Description).text(tags).text(t.Session).text(t.Agent)
 	s.int(source).int(settings).time(t.CreatedAt)
 	bindPlaced(s, t)
 	if err := bindState(s, t); err != nil {
