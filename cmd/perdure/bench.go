@@ -27,7 +27,9 @@ const benchLong = `Bench measures this machine with SQLite files of its own, whi
   turns      what many turns of one task cost
   events     how many events of 100 bytes a second are emitted durably, how long one takes to reach a
              reader, and what many readers of one stream over HTTP cost
-  workers    cycles of several processes on one Postgres database (with --db)
+  workers    cycles of several processes on one database; only with --db
+  across     how long a steer and a result take from one worker to another, with notifications and by
+             polling alone; only with --db
 
 With --db it measures on a Postgres database, in schemas of its own. Without an argument it measures all. Other load on the machine shows in the figures.`
 
@@ -37,7 +39,7 @@ const benchExample = `  perdure bench
   perdure bench cycles workers --db postgres://localhost/perdure`
 
 // benchParts are what bench measures, in this order.
-var benchParts = []string{"cycles", "running", "suspended", "orphans", "steer", "turns", "events", "workers"}
+var benchParts = []string{"cycles", "running", "suspended", "orphans", "steer", "turns", "events", "workers", "across"}
 
 // benchChild is the hidden command by which bench starts processes of its own.
 const benchChild = "bench-child"
@@ -64,6 +66,7 @@ func (a *app) benchCommand() *cobra.Command {
 	flags.IntVar(&o.Turns, "turns", 10_000, "how many turns of one task")
 	flags.IntSliceVar(&o.Emitting, "emitting", []int{1, 64}, "how many tasks emit at once")
 	flags.IntVar(&o.Readers, "readers", 1000, "how many readers of one stream over HTTP")
+	flags.IntVar(&o.Across, "across", 300, "how many steers and results from one worker to another")
 	flags.IntSliceVar(&o.Workers, "workers", []int{1, 2, 4}, "how many processes at once")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	c.MarkFlagsMutuallyExclusive("db", "dir")
@@ -78,8 +81,10 @@ func (a *app) benchChildCommand() *cobra.Command {
 }
 
 func (a *app) bench(ctx context.Context, o bench.Options, parts []string, asJSON bool) error {
-	if slices.Contains(parts, "workers") && o.DB == "" {
-		return usage("workers: it needs --db: a SQLite file has one process")
+	for _, part := range []string{"workers", "across"} {
+		if slices.Contains(parts, part) && o.DB == "" {
+			return usage("%s: it needs --db: one process at a time works on a SQLite file", part)
+		}
 	}
 	if o.DB != "" && !stores.IsPostgres(o.DB) {
 		return usage("--db %s: it must be the URL of a Postgres database, such as postgres://localhost/perdure", o.DB)
@@ -138,6 +143,7 @@ func (a *app) measure(ctx context.Context, o bench.Options, parts []string) (r b
 	step("events", func() (err error) { r.Events, err = bench.RunEvents(ctx, o); return err })
 	if o.DB != "" {
 		step("workers", func() (err error) { r.Workers, err = bench.RunWorkers(ctx, o); return err })
+		step("across", func() (err error) { r.Across, err = bench.RunAcross(ctx, o); return err })
 	}
 	return r, err
 }
@@ -196,7 +202,17 @@ func (a *app) printReport(r bench.Report) error {
 			t.add(strconv.Itoa(w.Processes), strconv.Itoa(w.Callers), rate(w.Cycles), ms(w.P99))
 		}
 		fmt.Fprintln(a.out)
-		return t.write(a.out)
+		if err := t.write(a.out); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.Across {
+		how := "by polling alone"
+		if c.Notified {
+			how = "with notifications"
+		}
+		fmt.Fprintf(a.out, "\nfrom one worker to another %s, %d times: a steer p50 %s, p99 %s; a result p50 %s, p99 %s\n",
+			how, c.Times, ms(c.Steer.P50), ms(c.Steer.P99), ms(c.Result.P50), ms(c.Result.P99))
 	}
 	return nil
 }

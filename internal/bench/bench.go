@@ -30,6 +30,7 @@ type Options struct {
 	Turns     int           // of one task: default 10,000
 	Emitting  []int         // tasks that emit at the same time: default 1, 64
 	Readers   int           // of one task's stream over HTTP: default 1,000
+	Across    int           // steers and results from one worker to another, with notifications: default 300
 	Workers   []int         // processes on one database at the same time: default 1, 2, 4
 	Self      []string      // the command that runs [Child] with the arguments that follow
 }
@@ -47,6 +48,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Steered, 64)
 	def(&o.Turns, 10_000)
 	def(&o.Readers, 1000)
+	def(&o.Across, 300)
 	if o.Duration == 0 {
 		o.Duration = 3 * time.Second
 	}
@@ -72,6 +74,7 @@ type Report struct {
 	Turns     *Turns     `json:"turns,omitempty"`
 	Events    *Events    `json:"events,omitempty"`
 	Workers   []Workers  `json:"workers,omitempty"`
+	Across    []Across   `json:"across,omitempty"`
 }
 
 // Latency is a distribution of times.
@@ -102,16 +105,20 @@ func open(ctx context.Context, place string, opts perdure.Options) (*bench, erro
 	if err != nil {
 		return nil, err
 	}
+	return run(ctx, st, opts)
+}
+
+// run starts an engine on a store, which it closes with it, and waits until it is ready.
+func run(ctx context.Context, st store.Store, opts perdure.Options) (*bench, error) {
 	opts.Logger = slog.New(slog.DiscardHandler)
 	eng, err := perdure.New(st, &opts)
 	if err != nil {
-		st.Close()
-		return nil, err
+		return nil, errors.Join(err, st.Close())
 	}
 	b := &bench{store: st, eng: eng, done: make(chan error, 1)}
-	run, stop := context.WithCancel(ctx)
+	running, stop := context.WithCancel(ctx)
 	b.stop = stop
-	go func() { b.done <- eng.Run(run) }()
+	go func() { b.done <- eng.Run(running) }()
 	if err := b.ready(ctx); err != nil {
 		return nil, fmt.Errorf("engine: %w", errors.Join(err, b.close()))
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/perdure/perdure/internal/pgtest"
 )
 
 // TestMain lets the test binary be the processes that measurements start.
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	pgtest.Main(m)
 }
 
 func small(t *testing.T) Options {
@@ -63,6 +65,26 @@ func TestTurnsAreRunAndPruned(t *testing.T) {
 	r, err := RunTurns(t.Context(), small(t))
 	if err != nil || r.Kept != 1000 || r.Last.P50 <= 0 {
 		t.Fatalf("got %+v, %v", r, err)
+	}
+}
+
+func TestMeasurementsOnPostgres(t *testing.T) {
+	o := small(t)
+	o.DB, o.Workers, o.Across, o.Callers = pgtest.URL(t), []int{1, 2}, 20, []int{8}
+	cycles, err := RunCycles(t.Context(), o)
+	if err != nil || cycles[0].Engine <= 0 || cycles[0].Bare <= 0 {
+		t.Errorf("cycles: %+v, %v", cycles, err)
+	}
+	workers, err := RunWorkers(t.Context(), o)
+	if err != nil || len(workers) != 2 || workers[1].Cycles <= 0 {
+		t.Errorf("workers: %+v, %v", workers, err)
+	}
+	across, err := RunAcross(t.Context(), o)
+	if err != nil || len(across) != 2 || across[0].Steer.P50 <= 0 || across[1].Result.P50 <= 0 {
+		t.Errorf("across: %+v, %v", across, err)
+	}
+	if r, err := RunTurns(t.Context(), o); err != nil || r.FileBytes == 0 {
+		t.Errorf("turns: %+v, %v", r, err)
 	}
 }
 
