@@ -3,6 +3,7 @@
 GO ?= go
 BIN := bin/perdure
 SEEDS ?= 20000
+CHAOS ?= 10m
 FUZZTIME ?= 30s
 
 .PHONY: help run build test race bench proof fuzz
@@ -25,8 +26,8 @@ race: ## run the tests with the race detector, in random order
 bench: build ## measure speed and memory on this machine
 	./$(BIN) bench
 
-proof: ## run the long proofs and rewrite docs/proof.md (SEEDS=20000)
-	.ci/proof $(SEEDS)
+proof: ## run the long proofs and rewrite docs/proof.md (SEEDS=20000 CHAOS=10m)
+	.ci/proof $(SEEDS) $(CHAOS)
 
 fuzz: ## fuzz everything that parses input from outside (FUZZTIME=30s each)
 	.ci/fuzz $(FUZZTIME)

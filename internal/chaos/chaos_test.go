@@ -17,7 +17,7 @@ import (
 	"github.com/perdure/perdure/perdurehttp"
 )
 
-var chaosFor = flag.Duration("chaos", time.Minute, "for how long workers, database and network are broken")
+var chaosFor = flag.Duration("chaos", 3*time.Minute, "for how long workers, database and network are broken")
 
 const (
 	chaosLease   = 2 * time.Second

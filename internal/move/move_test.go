@@ -94,7 +94,7 @@ func fill(t *testing.T, st store.Store) {
 	for n := range 5 {
 		id := fmt.Sprint("talk-", n)
 		for i := range 30 {
-			in := []string{"hello", "again", strings.Repeat("long ", 20_000)}[i%3]
+			in := []string{"hello", "again", strings.Repeat("long ", 2000)}[i%3]
 			_, err := talk.Run(t.Context(), c, in, &perdure.StartOptions{TaskID: id, Title: "T", Description: "D <b>", Session: "s",
 				Tags: map[string]string{"k": fmt.Sprint(n)}})
 			if err != nil {
