@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -149,10 +150,13 @@ func ticking(ctx context.Context, place string, perSecond int, d time.Duration) 
 		}
 		return note{}, nil
 	})}})
-	if err == nil {
-		h, err = emits.Start(ctx, b.eng.Client(), note{"x"}, nil)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return b, h, begin, err
+	if h, err = emits.Start(ctx, b.eng.Client(), note{"x"}, nil); err != nil {
+		return nil, nil, nil, errors.Join(err, b.close())
+	}
+	return b, h, begin, nil
 }
 
 // read measures how long an event takes to a reader in the process.

@@ -1,8 +1,6 @@
 package pgstore
 
 import (
-	"encoding/binary"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,37 +27,8 @@ func (t *tx) AppendEvents(incarnation int64, events []store.Event) error {
 		row.rewind = pgtype.Int8{Int64: row.first.To, Valid: true}
 		events = events[1:]
 	}
-	row.data = pack(events)
+	row.data = rules.Pack(events)
 	t.changes.events = append(t.changes.events, row)
-	return nil
-}
-
-// pack joins the data of messages, each with its length before it.
-func pack(events []store.Event) []byte {
-	size := 0
-	for _, e := range events {
-		size += binary.MaxVarintLen32 + len(e.Data)
-	}
-	packed := make([]byte, 0, size)
-	for _, e := range events {
-		packed = binary.AppendUvarint(packed, uint64(len(e.Data)))
-		packed = append(packed, e.Data...)
-	}
-	return packed
-}
-
-var errPacked = errors.New("data of events is damaged")
-
-// unpack calls yield for each message of packed.
-func unpack(packed []byte, yield func(data []byte)) error {
-	for len(packed) > 0 {
-		n, size := binary.Uvarint(packed)
-		if size <= 0 || n > uint64(len(packed)-size) {
-			return errPacked
-		}
-		yield(packed[size : size+int(n) : size+int(n)])
-		packed = packed[size+int(n):]
-	}
 	return nil
 }
 
@@ -92,18 +61,10 @@ func scanEvents(rows pgx.Rows, after int64) ([]store.Event, error) {
 	if err := rows.Scan(&e.Number, &e.Turn, &e.Attempt, &e.Epoch, (*instant)(&e.At), &rewind, &data); err != nil {
 		return nil, err
 	}
-	var events []store.Event
-	add := func(kind store.EventKind, to int64, data []byte) {
-		if e.Number > after {
-			e.Kind, e.To, e.Data = kind, to, data
-			events = append(events, e)
-		}
-		e.Number++
-	}
 	if rewind.Valid {
-		add(store.EventRewind, rewind.Int64, nil)
+		e.Kind, e.To = store.EventRewind, rewind.Int64
 	}
-	return events, unpack(data, func(data []byte) { add(store.EventMessage, 0, data) })
+	return rules.Unpack(e, data, after)
 }
 
 // scanTurnEvent reads the end of a turn as an event.

@@ -90,6 +90,10 @@ const DefaultSchema = "perdure"
 // maxIdentifier is how many bytes Postgres keeps of a name.
 const maxIdentifier = 63
 
+// answerWithin is how long a server may take to accept a connection, unless the URL says connect_timeout, and to show
+// that one still lives. A network that is cut without a word would else hold up one operation after the other.
+const answerWithin = 5 * time.Second
+
 // defaultConns is how many connections a store's own pool may open, unless the URL says pool_max_conns.
 const defaultConns = 10
 
@@ -109,6 +113,10 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	}
 	if !saysMaxConns(url) {
 		config.MaxConns = defaultConns
+	}
+	config.PingTimeout = answerWithin
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = answerWithin
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

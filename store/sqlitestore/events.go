@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -24,36 +23,7 @@ func (c *conn) AppendEvents(incarnation int64, events []store.Event) error {
 	} else {
 		s.null()
 	}
-	return s.bytes(pack(events)).exec()
-}
-
-// pack joins the data of messages, each with its length before it.
-func pack(events []store.Event) []byte {
-	size := 0
-	for _, e := range events {
-		size += binary.MaxVarintLen32 + len(e.Data)
-	}
-	packed := make([]byte, 0, size)
-	for _, e := range events {
-		packed = binary.AppendUvarint(packed, uint64(len(e.Data)))
-		packed = append(packed, e.Data...)
-	}
-	return packed
-}
-
-var errPacked = errors.New("data of events is damaged")
-
-// unpack calls yield for each message of packed.
-func unpack(packed []byte, yield func(data []byte)) error {
-	for len(packed) > 0 {
-		n, size := binary.Uvarint(packed)
-		if size <= 0 || n > uint64(len(packed)-size) {
-			return errPacked
-		}
-		yield(packed[size : size+int(n) : size+int(n)])
-		packed = packed[size+int(n):]
-	}
-	return nil
+	return s.bytes(rules.Pack(events)).exec()
 }
 
 const sqlEvents = `SELECT first, turn, attempt, epoch, at, rewind IS NOT NULL, rewind, data FROM events
@@ -80,18 +50,13 @@ var errEnough = errors.New("enough")
 
 func scanEvents(s *stmt, after int64, events *[]store.Event) error {
 	e := store.Event{Number: s.nextInt(), Turn: s.nextInt(), Attempt: int(s.nextInt()), Epoch: s.nextInt(), At: s.nextTime()}
-	add := func(kind store.EventKind, to int64, data []byte) {
-		if e.Number > after {
-			e.Kind, e.To, e.Data = kind, to, data
-			*events = append(*events, e)
-		}
-		e.Number++
+	if s.nextBool() {
+		e.Kind = store.EventRewind
 	}
-	rewinds, to := s.nextBool(), s.nextInt()
-	if rewinds {
-		add(store.EventRewind, to, nil)
-	}
-	return unpack(s.nextBytes(), func(data []byte) { add(store.EventMessage, 0, data) })
+	e.To = s.nextInt()
+	read, err := rules.Unpack(e, s.nextBytes(), after)
+	*events = append(*events, read...)
+	return err
 }
 
 const sqlTurnEvents = `SELECT number, attempt, epoch, end_event, ended_at, status, reason FROM turns
