@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,14 +39,20 @@ type relay struct {
 	entered  chan struct{}
 	asked    atomic.Int64 // Unix nanoseconds
 	returned atomic.Int64
-	seen     []time.Duration
+
+	mu   sync.Mutex
+	seen []time.Duration
 }
 
 func (r *relay) handle(_ context.Context, turn *perdure.Turn[note, note]) (note, error) {
 	r.entered <- struct{}{}
 	<-turn.Interrupt().Done()
-	r.seen = append(r.seen, time.Since(time.Unix(0, r.asked.Load())))
-	r.returned.Store(time.Now().UnixNano())
+	if turn.Causes().Steered { // else it is the end of the turn that has steered
+		r.mu.Lock()
+		r.seen = append(r.seen, time.Since(time.Unix(0, r.asked.Load())))
+		r.mu.Unlock()
+		r.returned.Store(time.Now().UnixNano())
+	}
 	return note{}, nil
 }
 
@@ -76,6 +83,8 @@ func across(ctx context.Context, o Options, notified bool) (a *Across, err error
 		}
 		results = append(results, took)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return &Across{Notified: notified, Times: times, Steer: latency(r.seen), Result: latency(results)}, nil
 }
 
