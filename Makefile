@@ -4,9 +4,11 @@ GO ?= go
 BIN := bin/perdure
 SEEDS ?= 20000
 CHAOS ?= 10m
+ROUNDS ?= 500
+EVERY ?= 1
 FUZZTIME ?= 30s
 
-.PHONY: help run build test race bench proof fuzz
+.PHONY: help run build test race bench proof fuzz mutants
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 10
@@ -26,8 +28,11 @@ race: ## run the tests with the race detector, in random order
 bench: build ## measure speed and memory on this machine
 	./$(BIN) bench
 
-proof: ## run the long proofs and rewrite docs/proof.md (SEEDS=20000 CHAOS=10m)
-	.ci/proof $(SEEDS) $(CHAOS)
+proof: ## run the long proofs and rewrite docs/proof.md (SEEDS=20000 CHAOS=10m ROUNDS=500 EVERY=1)
+	.ci/proof $(SEEDS) $(CHAOS) $(ROUNDS) $(EVERY)
+
+mutants: ## put faults into the code, one at a time, and see which tests find them
+	$(GO) run ./internal/mutants
 
 fuzz: ## fuzz everything that parses input from outside (FUZZTIME=30s each)
 	.ci/fuzz $(FUZZTIME)

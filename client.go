@@ -20,7 +20,8 @@ type Client interface {
 	Start(ctx context.Context, req *StartRequest) (*Accepted, error)
 
 	// Outcome waits until a turn has ended, and returns how. A turn that failed, or was cancelled, is no
-	// error here. Errors: ErrNotFound, ErrDeleted, *ParkedError, and ctx's own.
+	// error here. Errors: ErrNotFound; ErrDeleted; a *ParkedError when the turn, or one before it, is in
+	// quarantine; ErrShuttingDown when the engine has stopped before the turn ended: ask elsewhere; ctx's own.
 	Outcome(ctx context.Context, q TurnQuery) (*Outcome, error)
 
 	// Task returns a task with its metadata. Errors: ErrNotFound.
@@ -29,9 +30,9 @@ type Client interface {
 	// Turn returns one turn as it is now, without waiting. Errors: ErrNotFound, ErrDeleted.
 	Turn(ctx context.Context, q TurnQuery) (*TurnInfo, error)
 
-	// Turns returns a task's turns in the order of their numbers, beginning after the given one. The
-	// error, if any, comes last.
-	Turns(ctx context.Context, id string, after int64) iter.Seq2[*TurnInfo, error]
+	// Turns returns a task's turns in the order of their numbers; opts may be nil. The error, if any, comes
+	// last.
+	Turns(ctx context.Context, id string, opts *TurnsOptions) iter.Seq2[*TurnInfo, error]
 
 	// Tasks returns tasks, newest first, without their metadata. The error, if any, comes last. The
 	// sequence is stable while tasks are added.
@@ -42,19 +43,23 @@ type Client interface {
 	// at any number, from any process, before and after crashes, and never repeats nor leaves out a number:
 	// after an error go on with the last number that was read. A reader who is slow slows nobody. A parked
 	// task's stream stays open. Leaving the loop releases everything. The error, if any, comes last:
-	// ErrNotFound, ErrInvalid, ErrUnavailable, and ctx's own.
+	// ErrNotFound, ErrInvalid, ErrUnavailable, ErrShuttingDown when the engine has stopped: read on elsewhere; ctx's own.
 	Events(ctx context.Context, id string, opts *EventOptions) iter.Seq2[Event, error]
 
-	// Cancel asks a task's current turn to stop, and ends what is queued or waiting (C3). It returns the
-	// task's status afterwards; on a task that has ended it does nothing. Errors: ErrNotFound.
+	// Cancel asks a task's current turn to stop, and ends what is queued or waiting (C3): what is current
+	// when it is applied. It returns the task's status afterwards; on a task that has ended it does nothing.
+	// A repeat with the same RequestID changes nothing that came later, and returns the first answer; true of
+	// Terminate, Resume and Delete too. Errors: ErrNotFound; ErrDeleted when the options name an incarnation
+	// that is gone; *ConflictError when the RequestID was another operation's.
 	Cancel(ctx context.Context, id string, opts *CancelOptions) (Status, error)
 
 	// Terminate ends a task by force (C4). On a task that has ended it does nothing. Errors: ErrNotFound;
 	// ErrDeleted when the options name an incarnation that is gone.
 	Terminate(ctx context.Context, id string, opts *TerminateOptions) (Status, error)
 
-	// Resume gives a parked task another chance. Errors: ErrNotFound; *ConflictError when not parked.
-	Resume(ctx context.Context, id string) (Status, error)
+	// Resume gives a parked task another chance; its deadline counts from the next entry. Errors: ErrNotFound;
+	// *ConflictError when not parked.
+	Resume(ctx context.Context, id string, opts *ResumeOptions) (Status, error)
 
 	// Delete removes a task with its turns and events; deleting again does nothing (C6). Errors:
 	// *PreconditionError when the options name a version that is not the task's.
@@ -144,12 +149,13 @@ type Accepted struct {
 }
 
 // TurnQuery names a turn: by Turn, else by InputID, else the task's current (else last) one. Incarnation
-// may be 0; otherwise a task that was deleted, or made anew, since is ErrDeleted.
+// may be 0; otherwise a task that was deleted, or made again, since is ErrDeleted.
 type TurnQuery struct {
 	TaskID      string
 	Incarnation int64
 	Turn        int64
 	InputID     string
+	NoPayload   bool // of Client.Turn: without its input and output
 
 	watch *localWatch
 }
@@ -164,6 +170,7 @@ type Outcome struct {
 	Output     json.RawMessage `json:"output,omitempty"`
 	Error      *TaskError      `json:"error,omitempty"`
 	Reason     string          `json:"reason,omitempty"`
+	Detail     string          `json:"detail,omitempty"` // the error with which the handler wrapped up
 }
 
 // Err returns the outcome as an error: a *TaskError, an *OutcomeError, or nil if the turn completed or
@@ -196,8 +203,8 @@ type Info struct {
 	Turn        CurrentTurn       `json:"turn"`
 	Pending     int               `json:"pending"` // inputs behind the current turn
 	LastInputID string            `json:"last_input_id"`
-	Lease       *LeaseInfo        `json:"lease,omitempty"` // nil when nobody runs it
-	NotBefore   time.Time         `json:"not_before,omitzero"`
+	Lease       *LeaseInfo        `json:"lease,omitempty"`       // nil when nobody runs it
+	NotBefore   time.Time         `json:"not_before,omitzero"`   // when pending for a time
 	WaitingFor  string            `json:"waiting_for,omitempty"` // capacity, retry, strict or recovery, when pending
 	CreatedAt   time.Time         `json:"created_at"`
 	UpdatedAt   time.Time         `json:"updated_at"`
@@ -253,6 +260,7 @@ type TurnInfo struct {
 	Output     json.RawMessage `json:"output,omitempty"`
 	Error      *TaskError      `json:"error,omitempty"`
 	Reason     string          `json:"reason,omitempty"`
+	Detail     string          `json:"detail,omitempty"` // the error with which the handler wrapped up
 	AcceptedAt time.Time       `json:"accepted_at"`
 	StartedAt  time.Time       `json:"started_at,omitzero"`
 	EndedAt    time.Time       `json:"ended_at,omitzero"`
@@ -271,22 +279,37 @@ type ListOptions struct {
 	Before   int64 // incarnation to continue below; 0: begin with the newest
 }
 
+// TurnsOptions say which turns to return.
+type TurnsOptions struct {
+	After int64 // begin after this number
+	Limit int   // turns in all; 0: all there are
+}
+
 // CancelOptions say what to cancel; nil, or the zero value: the current turn and all that is queued.
 type CancelOptions struct {
 	Turn        int64  // only this turn
 	InputID     string // only the turn of this input
 	Incarnation int64  // only of this incarnation, else ErrDeleted
 	Reason      string // told to the handler and stored
+	RequestID   string // by which a repeat is recognised for a day: default a UUIDv7
 }
 
 // TerminateOptions say more of a terminate; nil is the zero value.
 type TerminateOptions struct {
 	Incarnation int64  // only of this incarnation, else ErrDeleted
 	Reason      string // stored
+	RequestID   string // by which a repeat is recognised for a day: default a UUIDv7
+}
+
+// ResumeOptions say more of a resume; nil is the zero value.
+type ResumeOptions struct {
+	Incarnation int64  // only of this incarnation, else ErrDeleted
+	RequestID   string // by which a repeat is recognised for a day: default a UUIDv7
 }
 
 // DeleteOptions restrict a delete.
 type DeleteOptions struct {
-	Version     int64 // when not 0, the version the task must have
-	Incarnation int64 // when not 0, the incarnation it must be
+	Version     int64  // when not 0, the version the task must have
+	Incarnation int64  // when not 0, the incarnation it must be
+	RequestID   string // by which a repeat is recognised for a day: default a UUIDv7
 }

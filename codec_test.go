@@ -13,6 +13,7 @@ import (
 
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/internal/bubble"
+	"github.com/perdure/perdure/internal/rig"
 	"github.com/perdure/perdure/store/memstore"
 	"github.com/perdure/perdure/store/sqlitestore"
 )
@@ -42,7 +43,7 @@ func TestNothingThatIsSecretIsInTheFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := serve(t, st, perdure.Options{Codec: keys(t, "a")}, f.Bind(func(ctx context.Context, turn *perdure.Turn[string, string]) (string, error) {
+		s := rig.Serve(t, st, perdure.Options{Codec: keys(t, "a")}, f.Bind(func(ctx context.Context, turn *perdure.Turn[string, string]) (string, error) {
 			for range 2 {
 				if err := turn.Metadata().Append("key", turn.Input()); err != nil {
 					return "", err
@@ -54,17 +55,17 @@ func TestNothingThatIsSecretIsInTheFile(t *testing.T) {
 			return "out of " + turn.Input(), nil
 		}))
 		for range 2 {
-			r, err := f.Run(t.Context(), s.c, secret, &perdure.StartOptions{TaskID: "t"})
+			r, err := f.Run(t.Context(), s.Client, secret, &perdure.StartOptions{TaskID: "t"})
 			if err != nil || r.Output != "out of "+secret {
 				t.Fatalf("got %q, %v", r.Output, err)
 			}
 		}
-		is(t, "metadata", strings.Count(string(task(t, s.c, "t").Metadata["key"]), secret), 4)
-		if strings.Contains(s.logs.String(), secret) {
+		rig.Is(t, "metadata", strings.Count(string(rig.Task(t, s.Client, "t").Metadata["key"]), secret), 4)
+		if strings.Contains(s.Logs.String(), secret) {
 			t.Error("the log has the secret")
 		}
-		is(t, "Run", s.stop(), nil)
-		is(t, "Close", st.Close(), nil)
+		rig.Is(t, "Run", s.Stop(), nil)
+		rig.Is(t, "Close", st.Close(), nil)
 		files, err := filepath.Glob(filepath.Join(dir, "*"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("files: %v, %v", files, err)
@@ -99,16 +100,16 @@ func TestKeysRotateAndAMissingOneIsAnErrorAndNoMismatch(t *testing.T) {
 			}
 			return err
 		}
-		s := serve(t, mem, perdure.Options{Codec: keys(t, "old")}, f.Bind(echo))
-		h := startWith(t, s.c, f, 7, &perdure.StartOptions{TaskID: "t", InputID: "i"})
-		ends(t, "codec", h, perdure.Completed)
-		is(t, "stop", s.stop(), nil)
+		s := rig.Serve(t, mem, perdure.Options{Codec: keys(t, "old")}, f.Bind(rig.Echo))
+		h := rig.StartWith(t, s.Client, f, 7, &perdure.StartOptions{TaskID: "t", InputID: "i"})
+		rig.Ends(t, "codec", h, perdure.Completed)
+		rig.Is(t, "stop", s.Stop(), nil)
 
 		rotated, without := engine(keys(t, "new", "old")), engine(keys(t, "new"))
-		is(t, "S2: the same input under both keys", again(rotated, 7), nil)
-		fails(t, "S2: another input under both keys", again(rotated, 8), perdure.ErrInputMismatch)
-		fails(t, "Digest: the same input without the key", again(without, 7), perdure.ErrDigestKey)
-		fails(t, "Digest: another input without the key", again(without, 8), perdure.ErrDigestKey)
+		rig.Is(t, "S2: the same input under both keys", again(rotated, 7), nil)
+		rig.Fails(t, "S2: another input under both keys", again(rotated, 8), perdure.ErrInputMismatch)
+		rig.Fails(t, "Digest: the same input without the key", again(without, 7), perdure.ErrDigestKey)
+		rig.Fails(t, "Digest: another input without the key", again(without, 8), perdure.ErrDigestKey)
 		q := perdure.TurnQuery{TaskID: "t"}
 		o, err := rotated.Outcome(t.Context(), q)
 		if err != nil || string(o.Output) != "7" {
@@ -117,10 +118,10 @@ func TestKeysRotateAndAMissingOneIsAnErrorAndNoMismatch(t *testing.T) {
 		if _, err = without.Outcome(t.Context(), q); err == nil || !strings.Contains(err.Error(), "old") {
 			t.Errorf("missing key: got %v, want an error that names it", err)
 		}
-		start(t, engine(keys(t, "old")), f, 9, "late")
-		s = serve(t, mem, perdure.Options{Codec: keys(t, "new")}, f.Bind(echo))
-		info := task(t, s.c, "late")
-		is(t, "Parked: status of what the worker cannot read", info.Status, perdure.Parked)
+		rig.Start(t, engine(keys(t, "old")), f, 9, "late")
+		s = rig.Serve(t, mem, perdure.Options{Codec: keys(t, "new")}, f.Bind(rig.Echo))
+		info := rig.Task(t, s.Client, "late")
+		rig.Is(t, "Parked: status of what the worker cannot read", info.Status, perdure.Parked)
 		if !strings.Contains(info.Reason, "old") {
 			t.Errorf("Parked: reason: got %q, want one that names the key", info.Reason)
 		}
@@ -155,11 +156,11 @@ func TestACodecRefusesWhatWasMovedChangedOrIsNotItsOwn(t *testing.T) {
 // labels keeps the labels of what is encoded.
 type labels struct {
 	perdure.Codec
-	seen box[map[string]string]
+	seen rig.Box[map[string]string]
 }
 
 func (l *labels) Encode(label string, plain []byte) ([]byte, error) {
-	seen := l.seen.get()
+	seen := l.seen.Get()
 	if other, ok := seen[label]; ok && strings.HasPrefix(label, "metadata") && other != string(plain) {
 		return nil, fmt.Errorf("label %s is used twice", label)
 	}
@@ -171,17 +172,19 @@ func TestNoTwoPlacesHaveOneLabel(t *testing.T) {
 	f := perdure.NewFunc[string, int]("f", nil)
 	bubble.Test(t, func(t *testing.T) {
 		codec := &labels{Codec: keys(t, "a")}
-		codec.seen.set(map[string]string{})
-		s := serve(t, memstore.New(), perdure.Options{Codec: codec}, f.Bind(func(_ context.Context, turn *perdure.Turn[string, int]) (int, error) {
+		codec.seen.Set(map[string]string{})
+		s := rig.Serve(t, memstore.New(), perdure.Options{Codec: codec}, f.Bind(func(_ context.Context, turn *perdure.Turn[string, int]) (int, error) {
 			return 0, turn.Metadata().Set(turn.Input(), turn.TaskID())
 		}))
 		for id, key := range map[string]string{"a:b": "c", "a": "b:c"} {
-			if _, err := f.Run(t.Context(), s.c, key, &perdure.StartOptions{TaskID: id}); err != nil {
+			if _, err := f.Run(t.Context(), s.Client, key, &perdure.StartOptions{TaskID: id}); err != nil {
 				t.Errorf("metadata %s of %s: %v", key, id, err)
 			}
 		}
 	})
 }
+
+var errNo = errors.New("no")
 
 // broken is a codec that cannot write.
 type broken struct{ perdure.Codec }
@@ -191,13 +194,13 @@ func (broken) Encode(string, []byte) ([]byte, error) { return nil, errNo }
 func TestACodecThatFailsReachesTheCaller(t *testing.T) {
 	f := perdure.NewFunc[int, int]("f", nil)
 	bubble.Test(t, func(t *testing.T) {
-		s := serve(t, memstore.New(), perdure.Options{Codec: broken{keys(t, "a")}}, f.Bind(echo))
-		_, err := f.Start(t.Context(), s.c, 1, &perdure.StartOptions{TaskID: "t"})
+		s := rig.Serve(t, memstore.New(), perdure.Options{Codec: broken{keys(t, "a")}}, f.Bind(rig.Echo))
+		_, err := f.Start(t.Context(), s.Client, 1, &perdure.StartOptions{TaskID: "t"})
 		if !errors.Is(err, errNo) {
 			t.Errorf("S6: got %v, want the codec's error", err)
 		}
-		_, err = s.c.Task(t.Context(), "t")
-		fails(t, "S6: a task was created", err, perdure.ErrNotFound)
-		after(time.Second)
+		_, err = s.Client.Task(t.Context(), "t")
+		rig.Fails(t, "S6: a task was created", err, perdure.ErrNotFound)
+		rig.After(time.Second)
 	})
 }

@@ -119,6 +119,8 @@
 //   - A process that was frozen, or a handler that ignores the end of its ctx, may still run code after
 //     another worker has taken over. Its writes to the store are refused; its effects elsewhere are not.
 //   - Go cannot stop a goroutine. A handler that ignores the end of ctx is reported after 10 s, and goes on.
+//   - A panic of a handler, or of other code of yours that is called, is an error of its turn or call. One in a
+//     goroutine that a handler has started itself ends the process: nobody else can recover it.
 //
 // See docs/guide.md for a chapter on each of these.
 package perdure

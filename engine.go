@@ -53,6 +53,7 @@ type Options struct {
 type Engine struct {
 	e        *engine.Engine
 	store    store.Store
+	log      *slog.Logger // may panic
 	limits   Limits
 	agent    string
 	source   store.Source
@@ -83,11 +84,11 @@ func New(st store.Store, opts *Options) (*Engine, error) {
 		return nil, fmt.Errorf("new engine: %w", err)
 	}
 	e := &Engine{
-		store: st, limits: opts.Limits.withDefaults(), agent: opts.Agent, source: opts.source(),
+		store: st, log: or(opts.Logger, slog.Default()), limits: opts.Limits.withDefaults(), agent: opts.Agent, source: opts.source(),
 		recover: or(opts.MaxRecoveries, defaultMaxRecoveries), bindings: map[string]Binding{},
 	}
 	cfg := engine.Config{
-		Store: st, Logger: opts.Logger, MaxRunning: or(opts.MaxRunning, defaultMaxRunning),
+		Store: st, Logger: e.log, MaxRunning: or(opts.MaxRunning, defaultMaxRunning),
 		Lease: or(opts.Lease, defaultLease), Drain: or(opts.Drain, defaultDrain),
 		MaxOutput: e.limits.Output, MaxMetadata: e.limits.Metadata, MaxEvent: e.limits.Event,
 		EmitEvents: or(opts.EmitEvents, defaultEmitEvents), EmitBytes: or(opts.EmitBytes, defaultEmitBytes),
@@ -96,9 +97,6 @@ func New(st store.Store, opts *Options) (*Engine, error) {
 	}
 	if opts.Codec != nil {
 		cfg.Codec = codec{opts.Codec}
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
 	}
 	for _, b := range opts.Funcs {
 		b.fn.Settings = *e.complete(&b.fn.Settings)

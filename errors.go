@@ -58,11 +58,16 @@ type PreconditionError = store.PreconditionError
 // InterruptError is the cause of the interrupt's end.
 type InterruptError = engine.InterruptError
 
+// PanicError is a panic of your code in a call: of a label function, a marshaller, a codec, a stream handler. Its Stack
+// method returns the stack. A panic of a handler fails its turn instead, with a [*TaskError] of type "panic".
+type PanicError = engine.PanicError
+
 // LeftError is what Engine.Run returns when handlers had not returned at the end of the shutdown.
 type LeftError = engine.LeftError
 
 // TaskError is why a turn failed: the same to its caller, to those who ask later, and in the store (Y3).
-// Type is the Go type of the handler's error, or "error", "panic", "misuse", "too_large" or "encode".
+// Type is the Go type of the handler's error, or "error", "panic", "misuse", "too_large", "encode" or "unstorable".
+// Message and Stack are cut at 64 KiB.
 type TaskError struct {
 	Type     string `json:"type"`
 	Message  string `json:"message"`
@@ -105,6 +110,7 @@ func (e *OutcomeError) Is(target error) bool {
 // ParkedError says that a task is in quarantine, and why. errors.Is matches it with ErrParked.
 type ParkedError struct {
 	TaskID string
+	Turn   int64 // that is in quarantine; others may wait behind it
 	Reason string
 }
 

@@ -68,6 +68,7 @@ type EventOptions struct {
 	Turn        int64 // end with the end of this turn
 	Committed   bool  // only what cannot be taken back any more: no rewinds, and later
 	NoWait      bool  // leave when there is nothing more now, without an end unless that has come
+	Limit       int   // leave after so many events; 0: none
 	Incarnation int64 // of the task; another one has been deleted
 }
 

@@ -213,7 +213,10 @@ func run[In, Out any](ctx context.Context, a *engine.Attempt, handler Handler[In
 	}
 	defer closeStream()
 	t := &Turn[In, Out]{Scope: &Scope{a: a, stream: stream}}
-	if err := json.Unmarshal(a.Input(), &t.input); err != nil {
+	if err := unmarshal(a.Input(), &t.input); err != nil {
+		if p, ok := err.(*PanicError); ok {
+			a.Logger().Error("the stored input does not decode", "error", p, "stack", p.Stack())
+		}
 		return engine.Exit{Kind: engine.ExitPark, Reason: "the stored input does not decode: " + inputProblem(err)}
 	}
 	out, err := handler(ctx, t)

@@ -2,7 +2,6 @@ package perdure
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 )
 
@@ -18,6 +17,7 @@ type Result[Out any] struct {
 	Output     Out    // of a turn that completed or suspended
 	Status     Status // the turn's outcome
 	Reason     string // of Suspend, a cancel, a terminate or a refusal
+	Detail     string // the error with which the handler wrapped up, where that is not the outcome
 	Superseded bool   // a newer input was waiting when the turn ended
 	TaskID     string
 	InputID    string
@@ -53,17 +53,17 @@ func (h *Handle[Out]) query() TurnQuery {
 // Result waits until the turn has ended and returns its outcome, which is stored (T2). It may be called
 // again, long after the end. The error is nil when the turn completed or suspended; otherwise a
 // *TaskError, an *OutcomeError (ErrCancelled, ErrTerminated, ErrRefused), a *ParkedError, ErrDeleted,
-// ErrNotFound, or ctx's own. The Result is filled in beside a *TaskError and an *OutcomeError.
+// ErrNotFound, ErrShuttingDown, or ctx's own. The Result is filled in beside a *TaskError and an *OutcomeError.
 func (h *Handle[Out]) Result(ctx context.Context) (Result[Out], error) {
 	o, err := h.c.Outcome(ctx, h.query())
 	if err != nil {
 		return Result[Out]{}, fmt.Errorf("result of task %s: %w", h.a.TaskID, err)
 	}
-	r := Result[Out]{Status: o.Status, Reason: o.Reason, Superseded: o.Superseded, TaskID: o.TaskID, InputID: o.InputID, Turn: o.Turn}
+	r := Result[Out]{Status: o.Status, Reason: o.Reason, Detail: o.Detail, Superseded: o.Superseded, TaskID: o.TaskID, InputID: o.InputID, Turn: o.Turn}
 	if err := o.Err(); err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(o.Output, &r.Output); err != nil {
+	if err := unmarshal(o.Output, &r.Output); err != nil {
 		return r, fmt.Errorf("decode output of task %s: %w", h.a.TaskID, err)
 	}
 	return r, nil

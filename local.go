@@ -1,11 +1,14 @@
 package perdure
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/perdure/perdure/internal/engine"
@@ -25,7 +28,14 @@ const (
 )
 
 func (c *local) Start(ctx context.Context, start *StartRequest) (*Accepted, error) {
+	if start == nil {
+		return nil, fmt.Errorf("%w: no request", ErrInvalid)
+	}
 	req := *start
+	req.Tags = maps.Clone(req.Tags)
+	if !req.labelled {
+		req.Input = bytes.Clone(req.Input)
+	}
 	req.defaultIDs()
 	if err := req.validate(c.e.limits); err != nil {
 		return nil, err
@@ -104,13 +114,13 @@ func (c *local) Outcome(ctx context.Context, q TurnQuery) (*Outcome, error) {
 	}
 	turn, err := c.e.e.Await(ctx, store.TurnQuery{TaskID: q.TaskID, Incarnation: q.Incarnation, Number: q.Turn, InputID: q.InputID}, a)
 	if errors.Is(err, ErrParked) {
-		return nil, &ParkedError{TaskID: q.TaskID, Reason: turn.Reason}
+		return nil, &ParkedError{TaskID: q.TaskID, Turn: turn.Parked, Reason: turn.Reason}
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &Outcome{TaskID: turn.TaskID, Turn: turn.Number, InputID: turn.InputID, Status: turn.Status,
-		Superseded: turn.Superseded, Output: turn.Output, Error: taskError(turn.Error), Reason: turn.Reason}, nil
+		Superseded: turn.Superseded, Output: turn.Output, Error: taskError(turn.Error), Reason: turn.Reason, Detail: turn.Detail}, nil
 }
 
 func (c *local) Task(ctx context.Context, id string) (*Info, error) {
@@ -138,28 +148,47 @@ func (c *local) leaseEnd(ctx context.Context, worker string) (time.Time, error) 
 
 func (c *local) Turn(ctx context.Context, q TurnQuery) (*TurnInfo, error) {
 	turn, err := c.e.e.Turn(ctx, store.TurnQuery{TaskID: q.TaskID, Incarnation: q.Incarnation, Number: q.Turn,
-		InputID: q.InputID, Payload: true})
+		InputID: q.InputID, Input: !q.NoPayload, Output: !q.NoPayload})
 	if err != nil {
 		return nil, fmt.Errorf("turn of task %s: %w", q.TaskID, err)
 	}
 	return turnInfo(turn), nil
 }
 
-func (c *local) Turns(ctx context.Context, id string, after int64) iter.Seq2[*TurnInfo, error] {
+// pages counts what is left of a limit: 0 means that there is none.
+type pages struct{ limit, page, left int }
+
+func (p *pages) next() int {
+	if p.limit > 0 {
+		return min(p.page, p.left)
+	}
+	return p.page
+}
+
+func (c *local) Turns(ctx context.Context, id string, opts *TurnsOptions) iter.Seq2[*TurnInfo, error] {
+	var o TurnsOptions
+	if opts != nil {
+		o = *opts
+	}
 	return func(yield func(*TurnInfo, error) bool) {
-		for q := (store.TurnsQuery{TaskID: id, After: after, Limit: turnPage}); ; {
+		p := pages{limit: o.Limit, page: turnPage, left: o.Limit}
+		for q := (store.TurnsQuery{TaskID: id, After: o.After}); ; {
+			if q.Limit = p.next(); q.Limit == 0 {
+				return
+			}
 			page, err := c.e.e.Turns(ctx, q)
 			if err != nil {
 				yield(nil, fmt.Errorf("turns of task %s: %w", id, err))
 				return
 			}
-			for _, turn := range page {
+			for _, turn := range page.Turns {
 				if !yield(turnInfo(turn), nil) {
 					return
 				}
 				q.After = turn.Number
 			}
-			if len(page) < q.Limit {
+			p.left -= len(page.Turns)
+			if !page.More {
 				return
 			}
 		}
@@ -170,15 +199,13 @@ func (c *local) Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, e
 	if opts == nil {
 		opts = &ListOptions{}
 	}
+	first := store.ListQuery{Funcs: slices.Clone(opts.Funcs), Statuses: slices.Clone(opts.Statuses), Session: opts.Session,
+		Agent: opts.Agent, Tags: maps.Clone(opts.Tags), Before: opts.Before}
+	limit := opts.Limit
 	return func(yield func(*Info, error) bool) {
-		q := store.ListQuery{Funcs: opts.Funcs, Statuses: opts.Statuses, Session: opts.Session, Agent: opts.Agent,
-			Tags: opts.Tags, Before: opts.Before}
-		for left := opts.Limit; ; left -= q.Limit {
-			q.Limit = taskPage
-			if opts.Limit > 0 {
-				q.Limit = min(taskPage, left)
-			}
-			if q.Limit == 0 {
+		p := pages{limit: limit, page: taskPage, left: limit}
+		for q := first; ; {
+			if q.Limit = p.next(); q.Limit == 0 {
 				return
 			}
 			page, err := c.e.e.List(ctx, q)
@@ -186,13 +213,14 @@ func (c *local) Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, e
 				yield(nil, fmt.Errorf("list tasks: %w", err))
 				return
 			}
-			for _, t := range page {
+			for _, t := range page.Tasks {
 				if !yield(taskInfo(t), nil) {
 					return
 				}
 				q.Before = t.Incarnation
 			}
-			if len(page) < q.Limit {
+			p.left -= len(page.Tasks)
+			if !page.More {
 				return
 			}
 		}
@@ -200,17 +228,21 @@ func (c *local) Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, e
 }
 
 func (c *local) Events(ctx context.Context, id string, opts *EventOptions) iter.Seq2[Event, error] {
-	if opts == nil {
-		opts = &EventOptions{}
+	var o EventOptions
+	if opts != nil {
+		o = *opts
 	}
-	q := engine.EventsQuery{TaskID: id, Incarnation: opts.Incarnation, After: opts.After, Turn: opts.Turn, Committed: opts.Committed,
-		NoWait: opts.NoWait}
+	q := engine.EventsQuery{TaskID: id, Incarnation: o.Incarnation, After: o.After, Turn: o.Turn, Committed: o.Committed,
+		NoWait: o.NoWait, Limit: o.Limit}
 	return func(yield func(Event, error) bool) {
-		if err := opts.validate(); err != nil {
+		if err := o.validate(); err != nil {
 			yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))
 			return
 		}
-		custom, err := c.custom(ctx, id, *opts, yield)
+		if o.Limit > 0 {
+			yield = atMost(o.Limit, yield)
+		}
+		custom, err := c.custom(ctx, id, o, yield)
 		if err != nil {
 			yield(Event{}, fmt.Errorf("events of task %s: %w", id, err))
 		}
@@ -226,6 +258,14 @@ func (c *local) Events(ctx context.Context, id string, opts *EventOptions) iter.
 				return
 			}
 		}
+	}
+}
+
+// atMost ends a sequence after n events; an error ends it anyway.
+func atMost(n int, yield func(Event, error) bool) func(Event, error) bool {
+	return func(e Event, err error) bool {
+		n--
+		return yield(e, err) && n > 0
 	}
 }
 
@@ -253,22 +293,26 @@ func (c *local) Cancel(ctx context.Context, id string, opts *CancelOptions) (Sta
 		opts = &CancelOptions{}
 	}
 	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Cancel, Turn: opts.Turn, InputID: opts.InputID,
-		Incarnation: opts.Incarnation, Reason: opts.Reason})
+		Incarnation: opts.Incarnation, Reason: opts.Reason, RequestID: opts.RequestID})
 }
 
 func (c *local) Terminate(ctx context.Context, id string, opts *TerminateOptions) (Status, error) {
 	if opts == nil {
 		opts = &TerminateOptions{}
 	}
-	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Terminate, Incarnation: opts.Incarnation, Reason: opts.Reason})
+	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Terminate, Incarnation: opts.Incarnation, Reason: opts.Reason,
+		RequestID: opts.RequestID})
 }
 
-func (c *local) Resume(ctx context.Context, id string) (Status, error) {
-	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Resume})
+func (c *local) Resume(ctx context.Context, id string, opts *ResumeOptions) (Status, error) {
+	if opts == nil {
+		opts = &ResumeOptions{}
+	}
+	return c.signal(ctx, &store.SignalRequest{TaskID: id, Kind: store.Resume, Incarnation: opts.Incarnation, RequestID: opts.RequestID})
 }
 
 func (c *local) signal(ctx context.Context, req *store.SignalRequest) (Status, error) {
-	if err := validText("reason", req.Reason, c.e.limits.Description); err != nil {
+	if err := errors.Join(validText("reason", req.Reason, c.e.limits.Description), validRequestID(req.RequestID)); err != nil {
 		return "", err
 	}
 	s, err := c.e.e.Signal(ctx, req)
@@ -282,7 +326,10 @@ func (c *local) Delete(ctx context.Context, id string, opts *DeleteOptions) erro
 	if opts == nil {
 		opts = &DeleteOptions{}
 	}
-	return c.e.e.Delete(ctx, &store.DeleteRequest{TaskID: id, Version: opts.Version, Incarnation: opts.Incarnation})
+	if err := validRequestID(opts.RequestID); err != nil {
+		return err
+	}
+	return c.e.e.Delete(ctx, &store.DeleteRequest{TaskID: id, Version: opts.Version, Incarnation: opts.Incarnation, RequestID: opts.RequestID})
 }
 
 func taskError(e *store.TaskError) *TaskError {
@@ -296,7 +343,7 @@ func turnInfo(t *store.Turn) *TurnInfo {
 	return &TurnInfo{
 		TaskID: t.TaskID, Number: t.Number, InputID: t.InputID, Status: t.Status, Superseded: t.Superseded,
 		Steered: t.Steered, Entry: t.Entry, Attempt: t.Attempt, Recoveries: t.Recoveries, Input: t.Input,
-		Output: t.Output, Error: taskError(t.Error), Reason: t.Reason,
+		Output: t.Output, Error: taskError(t.Error), Reason: t.Reason, Detail: t.Detail,
 		AcceptedAt: t.AcceptedAt, StartedAt: t.StartedAt, EndedAt: t.EndedAt, Incarnation: t.Incarnation,
 	}
 }
@@ -309,7 +356,7 @@ func taskSource(t *store.Task) Source {
 func taskInfo(t *store.Task) *Info {
 	info := &Info{
 		ID: t.ID, Func: t.Func, Status: t.Status, Reason: t.Reason, Title: t.Title, Description: t.Description,
-		Tags: t.Tags, Session: t.Session, Agent: t.Agent, Pending: t.Queued, LastInputID: t.LastInputID,
+		Tags: maps.Clone(t.Tags), Session: t.Session, Agent: t.Agent, Pending: t.Queued, LastInputID: t.LastInputID,
 		Source: taskSource(t),
 		Turn: CurrentTurn{
 			Number: t.Turn.Number, InputID: t.Turn.InputID, Entry: t.Turn.Entry, Attempt: t.Turn.Attempt,
@@ -323,7 +370,7 @@ func taskInfo(t *store.Task) *Info {
 		info.Lease = &LeaseInfo{Worker: t.Worker, Epoch: t.Epoch}
 	}
 	if t.Status == Pending {
-		info.NotBefore, info.WaitingFor = t.DueAt, string(t.Wait)
+		info.NotBefore, info.WaitingFor = t.NotBefore, string(t.Wait)
 	}
 	if len(t.Metadata) > 0 {
 		info.Metadata = make(map[string]json.RawMessage, len(t.Metadata))

@@ -1,9 +1,11 @@
 package perdure
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -24,7 +26,7 @@ func (m *Metadata) Get(key string, v any) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	if err := json.Unmarshal(stored, v); err != nil {
+	if err := unmarshal(stored, v); err != nil {
 		return true, fmt.Errorf("decode metadata %q: %w", key, err)
 	}
 	return true, nil
@@ -61,6 +63,9 @@ func (m *Metadata) Increment(key string, delta int64) (int64, error) {
 				return nil, fmt.Errorf("metadata %q is not an integer: %w", key, err)
 			}
 		}
+		if delta > 0 && sum > math.MaxInt64-delta || delta < 0 && sum < math.MinInt64-delta {
+			return nil, fmt.Errorf("metadata %q: %w: %d and %d are more than an integer of 64 bits holds", key, ErrInvalid, sum, delta)
+		}
 		sum += delta
 		return json.Marshal(sum)
 	})
@@ -93,7 +98,7 @@ func (m *Metadata) All() iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
 		keys, values := m.m.All()
 		for _, k := range keys {
-			if !yield(k, values[k]) {
+			if !yield(k, bytes.Clone(values[k])) {
 				return
 			}
 		}

@@ -2,7 +2,6 @@ package perdure
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,7 +40,7 @@ func (s *Scope) Attempt() int { return s.a.Task().Turn.Attempt }
 func (s *Scope) Recoveries() int { return s.a.Task().Turn.Recoveries }
 
 // Epoch returns the fencing token of this entry: higher than that of any earlier entry of the task. Give
-// it to systems outside that can refuse a lower one (O1). A task that was deleted and made anew begins
+// it to systems outside that can refuse a lower one (O1). A task that was deleted and made again begins
 // again at 1, with a higher [Scope.Incarnation].
 func (s *Scope) Epoch() int64 { return s.a.Epoch() }
 
@@ -107,7 +106,7 @@ func (s *Scope) EmitMany(ctx context.Context, values ...any) error {
 	events := make([][]byte, len(values))
 	for i, v := range values {
 		var err error
-		if events[i], err = json.Marshal(v); err != nil {
+		if events[i], err = marshal(v); err != nil {
 			return fmt.Errorf("%w: event cannot be encoded as JSON: %w", ErrInvalid, err)
 		}
 	}

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+
+	"github.com/perdure/perdure/internal/engine"
 )
 
 // StartOptions are the options of a start. The zero value of each field is its default.
@@ -43,17 +46,20 @@ func (f *Func[In, Out]) Start(ctx context.Context, c Client, in In, opts *StartO
 	if f.err != nil {
 		return nil, f.err
 	}
+	if c == nil {
+		return nil, fmt.Errorf("func %s: %w: no client", f.name, ErrInvalid)
+	}
 	if opts == nil {
 		opts = &StartOptions{}
 	}
-	input, err := json.Marshal(in)
+	input, err := marshal(in)
 	if err != nil {
 		return nil, fmt.Errorf("func %s: %w: input cannot be encoded as JSON: %w", f.name, ErrInvalid, err)
 	}
 	req := &StartRequest{
 		Func: f.name, Input: input, TaskID: opts.TaskID, InputID: opts.InputID, IfLastInputID: opts.IfLastInputID,
 		IfExists: opts.IfExists, Deliver: opts.Deliver, Session: opts.Session, Title: opts.Title,
-		Description: opts.Description, Tags: opts.Tags, Retry: opts.Retry, Tx: opts.Tx, declared: &f.settings, labelled: true,
+		Description: opts.Description, Tags: maps.Clone(opts.Tags), Retry: opts.Retry, Tx: opts.Tx, declared: &f.settings, labelled: true,
 	}
 	req.defaultIDs()
 	if err := f.label(in, req.TaskID, req); err != nil {
@@ -87,7 +93,7 @@ func (f *Func[In, Out]) Attach(ctx context.Context, c Client, taskID string, opt
 	if f.err != nil {
 		return nil, f.err
 	}
-	q := TurnQuery{TaskID: taskID}
+	q := TurnQuery{TaskID: taskID, NoPayload: true}
 	if opts != nil {
 		q.Turn, q.InputID = opts.Turn, opts.InputID
 	}
@@ -118,32 +124,36 @@ func (f *Func[In, Out]) describeRaw(input json.RawMessage, taskID string, req *S
 	var in In
 	dec := json.NewDecoder(bytes.NewReader(input))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
+	err := engine.Guard(func() error { return dec.Decode(&in) })
+	if p, ok := errors.AsType[*PanicError](err); ok {
+		return fmt.Errorf("func %s: input cannot be decoded: %w", f.name, p)
+	}
+	if err != nil {
 		return invalid("input of func %s: %s", f.name, inputProblem(err))
 	}
 	return f.label(in, taskID, req)
 }
 
 // label applies the func's label functions to a request (S8). Their errors come back as ErrInvalid, and
-// wrapped.
+// wrapped; their panics are no fault of the input.
 func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) (err error) {
 	o := &f.opts
 	if o.Title != nil && req.Title == "" {
-		if req.Title, err = o.Title(in, taskID); err != nil {
-			return fmt.Errorf("%w: func %s: title: %w", ErrInvalid, f.name, err)
+		if req.Title, err = made(o.Title, in, taskID); err != nil {
+			return f.badLabel("title", err)
 		}
 	}
 	if o.Description != nil && req.Description == "" {
-		if req.Description, err = o.Description(in, taskID); err != nil {
-			return fmt.Errorf("%w: func %s: description: %w", ErrInvalid, f.name, err)
+		if req.Description, err = made(o.Description, in, taskID); err != nil {
+			return f.badLabel("description", err)
 		}
 	}
 	if o.Tags == nil {
 		return nil
 	}
-	tags, err := o.Tags(in, taskID)
+	tags, err := made(o.Tags, in, taskID)
 	if err != nil {
-		return fmt.Errorf("%w: func %s: tags: %w", ErrInvalid, f.name, err)
+		return f.badLabel("tags", err)
 	}
 	tags = maps.Clone(tags)
 	if tags == nil {
@@ -152,4 +162,20 @@ func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) (err erro
 	maps.Copy(tags, req.Tags)
 	req.Tags = tags
 	return nil
+}
+
+func (f *Func[In, Out]) badLabel(label string, err error) error {
+	if p, ok := err.(*PanicError); ok {
+		return fmt.Errorf("func %s: %s: %w", f.name, label, p)
+	}
+	return fmt.Errorf("%w: func %s: %s: %w", ErrInvalid, f.name, label, err)
+}
+
+// made calls a label function. A panic in it is its error.
+func made[In, T any](label func(In, string) (T, error), in In, taskID string) (v T, err error) {
+	err = engine.Guard(func() (err error) {
+		v, err = label(in, taskID)
+		return err
+	})
+	return v, err
 }

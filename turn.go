@@ -1,9 +1,9 @@
 package perdure
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/perdure/perdure/internal/engine"
 )
@@ -14,10 +14,16 @@ type Turn[In, Out any] struct {
 	*Scope
 	input In
 
-	exitKind engine.ExitKind // set by Suspend, Finish or Release, from the handler's goroutine
-	exitErr  error
-	out      Out
-	reason   string
+	mu   sync.Mutex
+	left *leaving[Out] // set by Suspend, Finish or Release
+}
+
+// leaving is how a handler says that it leaves.
+type leaving[Out any] struct {
+	kind   engine.ExitKind
+	err    *exitError
+	out    Out
+	reason string
 }
 
 // exitError is what Suspend, Finish and Release return, for the handler to return.
@@ -34,7 +40,7 @@ func (t *Turn[In, Out]) Previous() (in In, ok bool, err error) {
 	if stored == nil {
 		return in, false, nil
 	}
-	if err := json.Unmarshal(stored, &in); err != nil {
+	if err := unmarshal(stored, &in); err != nil {
 		return in, false, fmt.Errorf("decode previous input: %w", err)
 	}
 	return in, true, nil
@@ -60,26 +66,43 @@ func (t *Turn[In, Out]) Release() (Out, error) {
 }
 
 func (t *Turn[In, Out]) leave(method string, kind engine.ExitKind, out Out, reason string) (Out, error) {
-	t.exitKind, t.out, t.reason = kind, out, reason
-	t.exitErr = &exitError{method}
-	return out, t.exitErr
+	err := &exitError{method}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.left = &leaving[Out]{kind, err, out, reason}
+	return out, err
 }
 
 // exit turns what the handler returned into what the engine writes (T3, T6).
 func (t *Turn[In, Out]) exit(out Out, err error) engine.Exit {
-	if t.exitErr != nil {
-		if !errors.Is(err, t.exitErr) {
-			method := t.exitErr.(*exitError).method
-			return engine.Exit{Kind: engine.ExitFail, Err: fmt.Errorf("handler called %s but returned something else", method)}
+	t.mu.Lock()
+	left := t.left
+	t.mu.Unlock()
+	x := engine.Exit{Err: err}
+	if left != nil {
+		if !errors.Is(err, left.err) {
+			return engine.Exit{Kind: engine.ExitFail, Err: fmt.Errorf("handler called %s but returned something else", left.err.method)}
 		}
-		out, err = t.out, nil
+		x = engine.Exit{Kind: left.kind, Reason: left.reason}
+		out = left.out
 	}
-	x := engine.Exit{Kind: t.exitKind, Err: err, Reason: t.reason}
-	if err != nil || t.exitKind == engine.ExitRelease {
+	switch {
+	case x.Err != nil:
+		x.Foreign = foreign(err)
+		return x
+	case x.Kind == engine.ExitRelease:
 		return x
 	}
-	if x.Output, err = json.Marshal(out); err != nil {
+	if x.Output, err = marshal(out); err != nil {
 		return engine.Exit{Kind: engine.ExitFail, Type: "encode", Err: fmt.Errorf("output cannot be encoded as JSON: %w", err)}
 	}
 	return x
+}
+
+// foreign reports whether an error is, or wraps, how another task ended.
+func foreign(err error) bool {
+	var outcome *OutcomeError
+	var failed *TaskError
+	var parked *ParkedError
+	return errors.As(err, &outcome) || errors.As(err, &failed) || errors.As(err, &parked)
 }

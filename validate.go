@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/perdure/perdure/internal/engine"
 )
 
 // reservedPrefix begins the tag and metadata keys that are the framework's (S9).
@@ -99,7 +101,18 @@ func (o *EventOptions) validate() error {
 	if o.Turn < 0 {
 		return invalid("turn must not be %d", o.Turn)
 	}
+	if o.Limit < 0 {
+		return invalid("limit must not be %d", o.Limit)
+	}
 	return nil
+}
+
+// validRequestID checks the ID that a caller gives to an operation; empty means that it gets one.
+func validRequestID(id string) error {
+	if id == "" {
+		return nil
+	}
+	return validID("request_id", id)
 }
 
 func validID(field, id string) error {
@@ -174,7 +187,21 @@ func (r *StartRequest) validateInput(limit int) error {
 }
 
 // inputProblem says what is wrong with an input without quoting it.
-func inputProblem(err error) string {
+func inputProblem(err error) (problem string) {
+	if _, ok := err.(*PanicError); ok {
+		return "its decoder panicked"
+	}
+	panicked := engine.Guard(func() error { // an error may be of the program's own type
+		problem = readProblem(err)
+		return nil
+	})
+	if panicked != nil {
+		return "the error of its decoder panicked"
+	}
+	return problem
+}
+
+func readProblem(err error) string {
 	var typ *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
 	text := strings.TrimPrefix(err.Error(), "json: ")

@@ -14,18 +14,49 @@ import (
 	"github.com/perdure/perdure"
 )
 
+// signalBody is what all that is asked of a task takes.
+type signalBody struct {
+	Reason      string `json:"reason,omitempty"`
+	Incarnation int64  `json:"incarnation,omitempty"`
+	RequestID   string `json:"request_id,omitempty"`
+}
+
 // cancelBody is what POST …/cancel takes.
 type cancelBody struct {
-	Reason      string `json:"reason,omitempty"`
-	Turn        int64  `json:"turn,omitempty"`
-	InputID     string `json:"input_id,omitempty"`
-	Incarnation int64  `json:"incarnation,omitempty"`
+	Turn    int64  `json:"turn,omitempty"`
+	InputID string `json:"input_id,omitempty"`
+	signalBody
 }
 
 // terminateBody is what POST …/terminate takes.
-type terminateBody struct {
-	Reason      string `json:"reason,omitempty"`
+type terminateBody struct{ signalBody }
+
+// resumeBody is what POST …/resume takes.
+type resumeBody struct {
 	Incarnation int64  `json:"incarnation,omitempty"`
+	RequestID   string `json:"request_id,omitempty"`
+}
+
+// requestHeader may say, in place of request_id in the body, by which ID a repeat is recognised.
+const requestHeader = "Idempotency-Key"
+
+// requestID returns the ID by which a repeat is recognised: of the body, else of the header, whose value may be quoted.
+func requestID(header http.Header, inBody string) (string, error) {
+	values := header.Values(requestHeader)
+	if len(values) == 0 {
+		return inBody, nil
+	}
+	id := strings.TrimSpace(values[0])
+	if quoted, ok := strings.CutPrefix(id, "\""); ok {
+		id = strings.TrimSuffix(quoted, "\"")
+	}
+	switch {
+	case len(values) > 1 || !identifier.MatchString(id):
+		return "", invalid("header %s: %s is not an ID", requestHeader, quote(values[0]))
+	case inBody != "" && inBody != id:
+		return "", invalid("header %s and field \"request_id\" differ", requestHeader)
+	}
+	return id, nil
 }
 
 // members maps the names that an object may have to where their values go: *string and its kin,

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,7 +86,7 @@ func (c *Client) Start(ctx context.Context, start *perdure.StartRequest) (*perdu
 	req := *start
 	for _, id := range []*string{&req.TaskID, &req.InputID} {
 		if *id == "" {
-			*id = uuid.Must(uuid.NewV7()).String() // before the first try: a repeat is recognised (O6)
+			*id = newID() // before the first try: a repeat is recognised (O6)
 		}
 	}
 	if len(bytes.TrimSpace(req.Input)) == 0 {
@@ -131,6 +133,9 @@ func (c *Client) Task(ctx context.Context, id string) (*perdure.Info, error) {
 func (c *Client) Turn(ctx context.Context, q perdure.TurnQuery) (*perdure.TurnInfo, error) {
 	query := url.Values{}
 	setNumber(query, "incarnation", q.Incarnation)
+	if q.NoPayload {
+		query.Set("payload", noPayload)
+	}
 	if q.Turn == 0 && q.InputID != "" {
 		query.Set("input_id", q.InputID)
 		page, err := get[turnPage](ctx, c, q.TaskID, "/turns", query)
@@ -185,10 +190,19 @@ func setNumber(query url.Values, name string, n int64) {
 }
 
 // Turns implements perdure.Client.
-func (c *Client) Turns(ctx context.Context, id string, after int64) iter.Seq2[*perdure.TurnInfo, error] {
+func (c *Client) Turns(ctx context.Context, id string, opts *perdure.TurnsOptions) iter.Seq2[*perdure.TurnInfo, error] {
+	var o perdure.TurnsOptions
+	if opts != nil {
+		o = *opts
+	}
 	return func(yield func(*perdure.TurnInfo, error) bool) {
-		query := url.Values{"limit": {strconv.Itoa(turnPageSize)}}
-		for next := max(after, 0); ; {
+		query := url.Values{}
+		for next, left := max(o.After, 0), o.Limit; ; {
+			limit := turnPageSize
+			if o.Limit > 0 {
+				limit = min(limit, left)
+			}
+			query.Set("limit", strconv.Itoa(limit))
 			setNumber(query, "after", next)
 			page, err := get[turnPage](ctx, c, id, "/turns", query)
 			if err != nil {
@@ -200,7 +214,8 @@ func (c *Client) Turns(ctx context.Context, id string, after int64) iter.Seq2[*p
 					return
 				}
 			}
-			if next = page.NextAfter; next == 0 {
+			left -= len(page.Turns)
+			if next = page.NextAfter; next == 0 || o.Limit > 0 && left <= 0 {
 				return
 			}
 		}
@@ -212,11 +227,12 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 	if opts == nil {
 		opts = &perdure.ListOptions{}
 	}
+	query, most := listQuery(opts), opts.Limit
 	return func(yield func(*perdure.Info, error) bool) {
-		query := listQuery(opts)
-		for left := opts.Limit; ; left -= taskPageSize {
+		query := maps.Clone(query)
+		for left := most; ; left -= taskPageSize {
 			limit := taskPageSize
-			if opts.Limit > 0 {
+			if most > 0 {
 				limit = min(limit, left)
 			}
 			if limit <= 0 {
@@ -243,7 +259,7 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 
 func listQuery(opts *perdure.ListOptions) url.Values {
 	query := url.Values{}
-	query["func"] = opts.Funcs
+	query["func"] = slices.Clone(opts.Funcs)
 	for _, s := range opts.Statuses {
 		query.Add("status", string(s))
 	}
@@ -265,8 +281,9 @@ func listQuery(opts *perdure.ListOptions) url.Values {
 func (c *Client) Cancel(ctx context.Context, id string, opts *perdure.CancelOptions) (perdure.Status, error) {
 	var body cancelBody
 	if opts != nil {
-		body = cancelBody{Reason: opts.Reason, Turn: opts.Turn, InputID: opts.InputID, Incarnation: opts.Incarnation}
+		body = cancelBody{Turn: opts.Turn, InputID: opts.InputID, signalBody: signalBody{opts.Reason, opts.Incarnation, opts.RequestID}}
 	}
+	body.name()
 	if body.Turn != 0 {
 		body.InputID = ""
 	}
@@ -277,28 +294,29 @@ func (c *Client) Cancel(ctx context.Context, id string, opts *perdure.CancelOpti
 func (c *Client) Terminate(ctx context.Context, id string, opts *perdure.TerminateOptions) (perdure.Status, error) {
 	var body terminateBody
 	if opts != nil {
-		body = terminateBody{Reason: opts.Reason, Incarnation: opts.Incarnation}
+		body = terminateBody{signalBody{opts.Reason, opts.Incarnation, opts.RequestID}}
 	}
+	body.name()
 	return c.ask(ctx, id, "/terminate", body, body.Reason)
 }
 
-// Resume implements perdure.Client. When it had to be sent twice, a task that goes on is taken for the
-// effect of the first try.
-func (c *Client) Resume(ctx context.Context, id string) (perdure.Status, error) {
-	path, err := taskPath(id)
-	if err != nil {
-		return "", err
+// name gives an operation the ID by which a repeat is recognised, before the first try, unless the caller has (O6).
+func (b *signalBody) name() {
+	if b.RequestID == "" {
+		b.RequestID = newID()
 	}
-	var answer taskStatus
-	reply, err := c.do(ctx, &request{method: http.MethodPost, path: path + "/resume"}, &answer)
-	conflict, ok := errors.AsType[*perdure.ConflictError](err)
-	if ok && reply.tries > 1 && (conflict.Status == perdure.Pending || conflict.Status == perdure.InProgress) {
-		return conflict.Status, nil
+}
+
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// Resume implements perdure.Client.
+func (c *Client) Resume(ctx context.Context, id string, opts *perdure.ResumeOptions) (perdure.Status, error) {
+	var body signalBody
+	if opts != nil {
+		body = signalBody{Incarnation: opts.Incarnation, RequestID: opts.RequestID}
 	}
-	if err != nil {
-		return "", about(err, "resume task "+id)
-	}
-	return answer.Status, nil
+	body.name()
+	return c.ask(ctx, id, "/resume", body, "")
 }
 
 func (c *Client) ask(ctx context.Context, id, what string, body any, reason string) (perdure.Status, error) {
@@ -323,12 +341,14 @@ func (c *Client) Delete(ctx context.Context, id string, opts *perdure.DeleteOpti
 	if err != nil {
 		return nil // it cannot be there
 	}
-	query := url.Values{}
+	query, request := url.Values{}, &request{method: http.MethodDelete, path: path, id: newID()}
 	if opts != nil {
 		setNumber(query, "version", opts.Version)
 		setNumber(query, "incarnation", opts.Incarnation)
+		request.id = or(opts.RequestID, request.id)
 	}
-	if _, err := c.do(ctx, &request{method: http.MethodDelete, path: path, query: query}, nil); err != nil {
+	request.query = query
+	if _, err := c.do(ctx, request, nil); err != nil {
 		return about(err, "delete task "+id)
 	}
 	return nil

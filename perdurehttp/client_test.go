@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -87,10 +88,55 @@ func TestAResumeWhoseAnswerIsLostIsDone(t *testing.T) {
 			}
 			return res, err
 		})
-		if status, err := c.Resume(t.Context(), "t1"); err != nil || status != perdure.Pending && status != perdure.InProgress {
+		if status, err := c.Resume(t.Context(), "t1", nil); err != nil || status != perdure.Pending && status != perdure.InProgress {
 			t.Errorf("got %v, %v, want it to go on", status, err)
 		}
 	})
+}
+
+func TestARequestThatIsSentAgainHasItsIDAndReachesNothingThatCameLater(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *perdurehttp.Client) error{
+		"cancel": func(ctx context.Context, c *perdurehttp.Client) error { _, err := c.Cancel(ctx, "t1", nil); return err },
+		"terminate": func(ctx context.Context, c *perdurehttp.Client) error {
+			_, err := c.Terminate(ctx, "t1", nil)
+			return err
+		},
+		"delete": func(ctx context.Context, c *perdurehttp.Client) error { return c.Delete(ctx, "t1", nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(t *testing.T, a *api) {
+				direct := through(t, a.h, nil, func(r *http.Request, next transport) (*http.Response, error) { return next(r) })
+				if _, err := direct.Start(t.Context(), start("hold", "t1", "i1")); err != nil {
+					t.Fatal(err)
+				}
+				tries := 0
+				c := through(t, a.h, nil, func(r *http.Request, next transport) (*http.Response, error) {
+					res, err := next(r)
+					if tries++; tries > 1 {
+						return res, err
+					}
+					// The answer is lost, and before it is sent again somebody begins the task again.
+					synctest.Wait()
+					if err := direct.Delete(t.Context(), "t1", nil); err != nil {
+						t.Error(err)
+					}
+					if _, err := direct.Start(t.Context(), start("hold", "t1", "i2")); err != nil {
+						t.Error(err)
+					}
+					return nil, errReset
+				})
+				if err := call(t.Context(), c); err != nil || tries != 2 {
+					t.Errorf("got %v after %d tries, want it done after 2", err, tries)
+				}
+				synctest.Wait()
+				info, err := direct.Task(t.Context(), "t1")
+				if err != nil || info.Status != perdure.InProgress || info.Turn.Cancel || info.LastInputID != "i2" {
+					t.Errorf("what came later: got %+v, %v, want it as it was", info, err)
+				}
+				a.open <- struct{}{}
+			})
+		})
+	}
 }
 
 func TestAServerThatCannotBeReachedIsUnavailableAfterThePatience(t *testing.T) {
@@ -199,6 +245,26 @@ func TestAGatewayIsNotTheServer(t *testing.T) {
 		answers = []int{http.StatusNotFound}
 		if _, err := c.Task(t.Context(), "t1"); err == nil || errors.Is(err, perdure.ErrNotFound) {
 			t.Errorf("a 404 that is not ours: got %v, want an error, and not ErrNotFound", err)
+		}
+	})
+}
+
+func TestAServerThatCannotAnswerNowIsAskedAgain(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, a *api) {
+		refused := false
+		c := through(t, a.h, nil, func(r *http.Request, next transport) (*http.Response, error) {
+			if refused {
+				return next(r)
+			}
+			refused = true
+			w := httptest.NewRecorder()
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprint(w, `{"status":503,"code":"unavailable"}`)
+			return w.Result(), nil
+		})
+		if _, err := c.Start(t.Context(), start("echo", "t1", "i1")); err != nil || !refused {
+			t.Errorf("got %v, want it to be tried until the server answers", err)
 		}
 	})
 }

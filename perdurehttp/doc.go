@@ -19,8 +19,10 @@
 //
 // # Repeating
 //
-// Every request may be repeated: a start is recognised by its task and input ID, which a [Client] makes
-// before the first try. That is how a Client survives a restart of its server.
+// Every request may be repeated: a start is recognised by its task and input ID, a cancel, terminate, resume or
+// delete by its request ID (request_id, or the header Idempotency-Key). A [Client] makes them before the first try.
+// That is how a Client survives a restart of its server. A change whose request has arrived is carried out although
+// its caller goes.
 //
 // # Security
 //

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -57,9 +58,10 @@ func (h *Handler) events(c *call) error {
 	if c.sse {
 		return h.stream(c, opts)
 	}
-	opts.NoWait = true
+	limit := int(number(c.query, "limit", defaultEventLimit))
+	opts.NoWait, opts.Limit = true, limit
 	page := eventPage{Events: []perdure.Event{}, NextAfter: opts.After}
-	size, limit := 0, int(number(c.query, "limit", defaultEventLimit))
+	size := 0
 	for e, err := range h.client.Events(c.r.Context(), c.id, opts) {
 		if err != nil {
 			return err
@@ -138,18 +140,35 @@ func (h *Handler) ended(c *call, opts *perdure.EventOptions) (bool, error) {
 	return false, nil
 }
 
-// pump writes events as they come, all that are there with one flush, and a comment now and then while none
-// does. A stream that breaks just ends: its reader comes back.
+// pump writes events as they come. A stream that breaks just ends: its reader comes back.
 func (h *Handler) pump(c *call, s *sseWriter, opts *perdure.EventOptions) {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer context.AfterFunc(h.closed, cancel)()
 	ready := make(chan perdure.Event, streamBuffer)
-	go h.collect(ctx, c.id, opts, ready)
+	var panicked []any // what is to be logged of it, once ready is closed
+	go func() {
+		defer close(ready)
+		defer func() { // of this goroutine net/http knows nothing: it would end the process
+			if cause := recover(); cause != nil {
+				panicked = []any{"task", c.id, "panic", fmt.Sprint(cause), "stack", string(debug.Stack())}
+			}
+		}()
+		h.collect(ctx, c.id, opts, ready)
+	}()
 	defer func() {
 		cancel()
 		for range ready { // until the goroutine is gone
 		}
+		if panicked != nil {
+			h.log.Error("stream panicked", panicked...)
+		}
 	}()
+	h.relay(ctx, s, ready)
+}
+
+// relay writes events until there are no more, or ctx ends, or the reader has gone: all that are there with one flush,
+// and a comment now and then while none comes.
+func (h *Handler) relay(ctx context.Context, s *sseWriter, ready <-chan perdure.Event) {
 	beat := time.NewTicker(h.opts.Heartbeat)
 	defer beat.Stop()
 	for s.err == nil {
@@ -172,9 +191,8 @@ func (h *Handler) pump(c *call, s *sseWriter, opts *perdure.EventOptions) {
 	}
 }
 
-// collect passes events on until the end, or until ctx ends, and closes the channel.
+// collect passes events on until the end, or until ctx ends.
 func (h *Handler) collect(ctx context.Context, id string, opts *perdure.EventOptions, ready chan<- perdure.Event) {
-	defer close(ready)
 	for e, err := range h.client.Events(ctx, id, opts) {
 		if err != nil {
 			return

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -401,6 +402,29 @@ func TestAServerThatFallsSilentIsLeftForAnotherConnection(t *testing.T) {
 		}
 		if took := time.Since(began); count != 4 || took < 90*time.Second || took > 95*time.Second {
 			t.Errorf("got %d events after %v, want 4 after twice 45 s of silence", count, took)
+		}
+	})
+}
+
+func TestAReaderThatComesBackReadsTheSameTask(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		n := new(memnet.Network)
+		var asked []string
+		serve(t, n, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked = append(asked, r.URL.Query().Get("incarnation"))
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.Header().Set("Perdure-Incarnation", "7")
+			if len(asked) == 2 {
+				fmt.Fprint(w, "event: end\ndata: {\"kind\":\"end\",\"status\":\"completed\"}\n\n")
+			}
+		}))
+		for _, err := range dial(t, n, nil).Events(t.Context(), "t1", nil) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(asked, []string{"", "7"}) {
+			t.Errorf("got requests for the incarnations %q, want that of the first answer again", asked)
 		}
 	})
 }

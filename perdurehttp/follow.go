@@ -27,10 +27,17 @@ const maxEvent = 64 << 20
 // number that it has read whenever the connection or the server is gone; a server that does not come back within
 // WaitPatience is ErrUnavailable.
 func (c *Client) Events(ctx context.Context, id string, opts *perdure.EventOptions) iter.Seq2[perdure.Event, error] {
+	var o perdure.EventOptions
+	if opts != nil {
+		o = *opts
+	}
 	return func(yield func(perdure.Event, error) bool) {
-		f := &follower{c: c, id: id, yield: yield}
-		if opts != nil {
-			f.opts = *opts
+		f := &follower{c: c, id: id, opts: o, yield: yield}
+		if left := o.Limit; left > 0 {
+			f.yield = func(e perdure.Event, err error) bool {
+				left--
+				return yield(e, err) && left > 0
+			}
 		}
 		if err := f.follow(ctx); err != nil && !errors.Is(err, errRead) {
 			yield(perdure.Event{}, about(err, "events of task "+id))
@@ -60,6 +67,8 @@ func (f *follower) follow(ctx context.Context) error {
 		return fmt.Errorf("%w: after must not be %d", perdure.ErrInvalid, f.opts.After)
 	case f.opts.Turn < 0:
 		return fmt.Errorf("%w: turn must not be %d", perdure.ErrInvalid, f.opts.Turn)
+	case f.opts.Limit < 0:
+		return fmt.Errorf("%w: limit must not be %d", perdure.ErrInvalid, f.opts.Limit)
 	case f.opts.NoWait:
 		return f.pages(ctx, path+"/events")
 	}
@@ -98,7 +107,7 @@ func (f *follower) query() url.Values {
 func (f *follower) pages(ctx context.Context, path string) error {
 	for {
 		query := f.query()
-		query.Set("limit", strconv.Itoa(maxLimit))
+		query.Set("limit", strconv.Itoa(min(maxLimit, or(f.opts.Limit, maxLimit))))
 		var page eventPage
 		if _, err := f.c.do(ctx, &request{method: http.MethodGet, path: path, query: query}, &page); err != nil {
 			return err

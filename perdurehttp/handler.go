@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -141,7 +142,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// recovered answers a panic of a route, or of a label function of a func.
+// recovered answers a panic of a route.
 func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
 	cause := recover()
 	if cause == nil {
@@ -160,6 +161,10 @@ type call struct {
 	wait  time.Duration // of Prefer, on a route that waits
 	sse   bool          // Server-Sent Events are wanted, on a route that streams
 }
+
+// unary is the context of a change: what has arrived is made whatever the caller does, so that one who has closed its
+// side, or a proxy that gives up, leaves nothing half done. The engine bounds it.
+func (c *call) unary() context.Context { return context.WithoutCancel(c.r.Context()) }
 
 // serve checks a request against its route, and runs it.
 func (h *Handler) serve(rt *route, w http.ResponseWriter, r *http.Request) {
@@ -199,7 +204,11 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err, r.PathValue("id"))
 	gone := r.Context().Err() != nil // and what failed may have failed for that
 	if k, _ := lookup(p.Code); k.quiet && !gone {
-		h.log.Error("request failed", "route", r.Pattern, "task", p.TaskID, "code", p.Code, "error", p.cause)
+		attrs := []any{"route", r.Pattern, "task", p.TaskID, "code", p.Code, "error", p.cause}
+		if panicked, ok := errors.AsType[*perdure.PanicError](p.cause); ok {
+			attrs = append(attrs, "stack", panicked.Stack())
+		}
+		h.log.Error("request failed", attrs...)
 	}
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")

@@ -76,6 +76,7 @@ func shapes() []shape {
 	return []shape{
 		{"Start", reflect.TypeFor[perdure.StartRequest]()}, {"Retry", reflect.TypeFor[perdure.RetryPolicy]()},
 		{"Cancel", reflect.TypeFor[cancelBody]()}, {"Terminate", reflect.TypeFor[terminateBody]()},
+		{"Resume", reflect.TypeFor[resumeBody]()},
 		{"Handle", reflect.TypeFor[perdure.Accepted]()}, {"Outcome", reflect.TypeFor[perdure.Outcome]()},
 		{"TaskError", reflect.TypeFor[perdure.TaskError]()}, {"Task", reflect.TypeFor[perdure.Info]()},
 		{"TaskPage", reflect.TypeFor[taskPage]()}, {"Turn", reflect.TypeFor[perdure.TurnInfo]()},
@@ -191,7 +192,7 @@ func document(routes []route) ([]byte, error) {
 func (rt *route) operation() operation {
 	op := operation{ID: rt.id(), Summary: rt.summary, Parameters: rt.parameters(), Responses: rt.problems()}
 	if rt.body != nil {
-		op.Body = &content{Required: true, Content: map[string]media{"application/json": {Schema: schemaOf(rt.body)}}}
+		op.Body = &content{Required: !rt.bodyless, Content: map[string]media{"application/json": {Schema: schemaOf(rt.body)}}}
 	}
 	for status, a := range rt.answers {
 		r := response{About: a.about}
@@ -225,6 +226,10 @@ func (rt *route) parameters() []parameter {
 	}
 	for _, p := range rt.params {
 		params = append(params, parameter{Name: p.name, In: "query", About: p.about, Schema: p.schema()})
+	}
+	if rt.named {
+		params = append(params, parameter{Name: requestHeader, In: "header", Schema: &jsonschema.Schema{Type: "string"},
+			About: "an ID by which a repeat is recognised for a day: it changes nothing that came later, and has the first answer"})
 	}
 	if rt.waits {
 		params = append(params, parameter{Name: "Prefer", In: "header", Schema: &jsonschema.Schema{Type: "string"},

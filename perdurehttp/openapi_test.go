@@ -87,6 +87,9 @@ func TestEveryReferenceOfTheDocumentLeadsSomewhere(t *testing.T) {
 	}
 	for path, operations := range doc.Paths {
 		for method, op := range operations {
+			if op.Body != nil && op.Body.Content["application/json"].Schema == nil {
+				t.Errorf("%s %s: its body has no schema", method, path)
+			}
 			for status, r := range op.Responses {
 				for media, c := range r.Content {
 					if c.Schema == nil {

@@ -86,6 +86,8 @@ type Problem struct {
 	ActualLastInputID string         `json:"actual_last_input_id,omitempty"` // precondition of a start
 	ActualVersion     string         `json:"actual_version,omitempty"`       // precondition of a delete
 	Reason            string         `json:"reason,omitempty"`               // parked
+	Turn              int64          `json:"turn,omitempty"`                 // parked: the turn that is in quarantine
+	RequestID         string         `json:"request_id,omitempty"`           // conflict: it was another operation's
 	Reasons           []string       `json:"reasons,omitempty"`              // of /readyz
 
 	cause error
@@ -160,13 +162,13 @@ func problemOf(err error, taskID string) *Problem {
 // extend fills in what carrying errors carry.
 func (p *Problem) extend(err error) {
 	if e, ok := errors.AsType[*perdure.ConflictError](err); ok {
-		p.TaskID, p.CurrentStatus, p.CurrentFunc = e.TaskID, e.Status, e.Func
+		p.TaskID, p.CurrentStatus, p.CurrentFunc, p.RequestID = e.TaskID, e.Status, e.Func, e.RequestID
 	}
 	if e, ok := errors.AsType[*perdure.PreconditionError](err); ok {
 		p.TaskID, p.ActualLastInputID = e.TaskID, e.Actual
 	}
 	if e, ok := errors.AsType[*perdure.ParkedError](err); ok {
-		p.TaskID, p.CurrentStatus, p.Reason = e.TaskID, perdure.Parked, e.Reason
+		p.TaskID, p.CurrentStatus, p.Reason, p.Turn = e.TaskID, perdure.Parked, e.Reason, e.Turn
 	}
 }
 
@@ -174,11 +176,11 @@ func (p *Problem) extend(err error) {
 func (p *Problem) received() *Problem {
 	switch k, _ := lookup(p.Code); p.Code {
 	case CodeConflict:
-		p.cause = &perdure.ConflictError{TaskID: p.TaskID, Status: p.CurrentStatus, Func: p.CurrentFunc}
+		p.cause = &perdure.ConflictError{TaskID: p.TaskID, Status: p.CurrentStatus, Func: p.CurrentFunc, RequestID: p.RequestID}
 	case CodePrecondition:
 		p.cause = &perdure.PreconditionError{TaskID: p.TaskID, Actual: p.ActualLastInputID + p.ActualVersion}
 	case CodeParked:
-		p.cause = &perdure.ParkedError{TaskID: p.TaskID, Reason: p.Reason}
+		p.cause = &perdure.ParkedError{TaskID: p.TaskID, Turn: p.Turn, Reason: p.Reason}
 	default:
 		p.cause = k.err
 	}

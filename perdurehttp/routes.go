@@ -16,6 +16,8 @@ type route struct {
 	streams      bool           // answers with Server-Sent Events if that is asked for
 	always       bool           // served whatever the load
 	body         any            // what is taken, as a value of its type; nil: nothing
+	bodyless     bool           // it may be left out
+	named        bool           // Idempotency-Key is honoured
 	answers      map[int]answer // by status
 	codes        []Code         // of problems, beside those that every route has
 	serve        func(*Handler, *call) error
@@ -77,6 +79,9 @@ type readiness struct {
 var taskStatuses = [...]perdure.Status{perdure.Pending, perdure.InProgress, perdure.Suspended, perdure.Completed,
 	perdure.Failed, perdure.Cancelled, perdure.Terminated, perdure.Parked}
 
+// noPayload is the value of the parameter payload.
+const noPayload = "none"
+
 // Page sizes.
 const (
 	defaultLimit = 50
@@ -95,6 +100,7 @@ var (
 	incarnationParam = param{name: "incarnation", about: "the task must be of this incarnation, else it was deleted", number: true, min: 1}
 	turnParam        = param{name: "turn", about: "the number of a turn", number: true, min: 1}
 	inputIDParam     = param{name: "input_id", about: "the input ID of a turn"}
+	payloadParam     = param{name: "payload", about: "none leaves out the input and the output", oneOf: []string{noPayload}}
 	limitParam       = param{name: "limit", about: "entries in all: default 50", number: true, min: 1, max: maxLimit}
 )
 
@@ -128,26 +134,26 @@ func taskRoutes() []route {
 		answers: map[int]answer{http.StatusOK: {about: "The task; its ETag names the version.", body: perdure.Info{}}},
 		codes:   []Code{CodeNotFound},
 	}, {
-		method: http.MethodDelete, path: "/v1/tasks/{id}", serve: (*Handler).remove,
+		method: http.MethodDelete, path: "/v1/tasks/{id}", serve: (*Handler).remove, named: true,
 		summary: "Delete a task with its turns and events; If-Match is honoured",
 		params:  []param{incarnationParam, {name: "version", about: "the version the task must have", number: true, min: 1}},
 		answers: map[int]answer{http.StatusNoContent: {about: "There is no such task, or no longer."}},
-		codes:   []Code{CodePrecondition},
+		codes:   []Code{CodeConflict, CodePrecondition},
 	}, {
-		method: http.MethodPost, path: "/v1/tasks/{id}/cancel", serve: (*Handler).cancel, body: cancelBody{},
+		method: http.MethodPost, path: "/v1/tasks/{id}/cancel", serve: (*Handler).cancel, body: cancelBody{}, named: true,
 		summary: "Ask a task's current turn to stop, and end what is queued; or one turn only",
 		answers: map[int]answer{http.StatusAccepted: {about: "The request is stored; nothing, if the task has ended.", body: taskStatus{}}},
-		codes:   []Code{CodeMediaType, CodeNotFound, CodeDeleted, CodeTooLarge},
+		codes:   []Code{CodeMediaType, CodeNotFound, CodeDeleted, CodeConflict, CodeTooLarge},
 	}, {
-		method: http.MethodPost, path: "/v1/tasks/{id}/terminate", serve: (*Handler).terminate, body: terminateBody{},
+		method: http.MethodPost, path: "/v1/tasks/{id}/terminate", serve: (*Handler).terminate, body: terminateBody{}, named: true,
 		summary: "End a task by force",
 		answers: map[int]answer{http.StatusAccepted: {about: "The task has ended.", body: taskStatus{}}},
-		codes:   []Code{CodeMediaType, CodeNotFound, CodeDeleted, CodeTooLarge},
+		codes:   []Code{CodeMediaType, CodeNotFound, CodeDeleted, CodeConflict, CodeTooLarge},
 	}, {
-		method: http.MethodPost, path: "/v1/tasks/{id}/resume", serve: (*Handler).resume,
+		method: http.MethodPost, path: "/v1/tasks/{id}/resume", serve: (*Handler).resume, body: resumeBody{}, bodyless: true, named: true,
 		summary: "Let a parked task go on",
 		answers: map[int]answer{http.StatusAccepted: {about: "The task is due.", body: taskStatus{}}},
-		codes:   []Code{CodeNotFound, CodeConflict},
+		codes:   []Code{CodeMediaType, CodeNotFound, CodeDeleted, CodeConflict, CodeTooLarge},
 	}}
 }
 
@@ -156,12 +162,12 @@ func turnRoutes() []route {
 		method: http.MethodGet, path: "/v1/tasks/{id}/turns", serve: (*Handler).turns, summary: "List a task's turns, oldest first",
 		params: []param{
 			{name: "after", about: "begin after this number", number: true}, limitParam,
-			{name: "input_id", about: "only the turn of this input"}, incarnationParam,
+			{name: "input_id", about: "only the turn of this input"}, incarnationParam, payloadParam,
 		},
 		answers: map[int]answer{http.StatusOK: {about: "A page of turns, shorter than its limit if they are large.", body: turnPage{}}},
 		codes:   []Code{CodeNotFound, CodeDeleted},
 	}, {
-		method: http.MethodGet, path: "/v1/tasks/{id}/turns/{n}", serve: (*Handler).turn, params: []param{incarnationParam},
+		method: http.MethodGet, path: "/v1/tasks/{id}/turns/{n}", serve: (*Handler).turn, params: []param{incarnationParam, payloadParam},
 		summary: "Get a turn, by its number; current is the current (else last) one",
 		answers: map[int]answer{http.StatusOK: {about: "The turn.", body: perdure.TurnInfo{}}},
 		codes:   []Code{CodeNotFound, CodeDeleted},

@@ -9,6 +9,9 @@ import (
 
 // start serves POST /v1/tasks.
 func (h *Handler) start(c *call) error {
+	if c.r.Header.Get(requestHeader) != "" {
+		return invalid("header %s: a start is recognised by its \"task_id\" and \"input_id\": give these instead", requestHeader)
+	}
 	data, err := h.readBody(c.w, c.r)
 	if err != nil {
 		return err
@@ -17,7 +20,7 @@ func (h *Handler) start(c *call) error {
 	if err := decodeObject(data, startMembers(&req)); err != nil {
 		return err
 	}
-	a, err := h.client.Start(c.r.Context(), &req)
+	a, err := h.client.Start(c.unary(), &req)
 	if err != nil {
 		if identifier.MatchString(req.TaskID) {
 			return problemOf(err, req.TaskID)
@@ -109,13 +112,16 @@ func (h *Handler) remove(c *call) error {
 	if err != nil {
 		return err
 	}
+	if opts.RequestID, err = requestID(c.r.Header, ""); err != nil {
+		return err
+	}
 	if version != 0 {
 		if opts.Version != 0 || opts.Incarnation != 0 {
 			return invalid("header If-Match excludes the query parameters version and incarnation")
 		}
 		opts.Version, opts.Incarnation = version, incarnation
 	}
-	if err := h.client.Delete(c.r.Context(), c.id, opts); err != nil {
+	if err := h.client.Delete(c.unary(), c.id, opts); err != nil {
 		return versionProblem(err)
 	}
 	if version != 0 {
@@ -127,7 +133,7 @@ func (h *Handler) remove(c *call) error {
 	return nil
 }
 
-// made is the precondition of If-Match on a task that was made anew since: that one was not deleted.
+// made is the precondition of If-Match on a task that was made again since: that one was not deleted.
 func (h *Handler) made(c *call, incarnation int64) error {
 	info, err := h.client.Task(c.r.Context(), c.id)
 	if err != nil || info.Incarnation == incarnation {
@@ -145,56 +151,61 @@ func versionProblem(err error) error {
 
 // cancel serves POST /v1/tasks/{id}/cancel.
 func (h *Handler) cancel(c *call) error {
-	data, err := h.readBody(c.w, c.r)
-	if err != nil {
-		return err
-	}
 	var body cancelBody
-	if err := decodeObject(data, members{"reason": &body.Reason, "turn": &body.Turn, "input_id": &body.InputID, "incarnation": &body.Incarnation}); err != nil {
+	known := members{"turn": &body.Turn, "input_id": &body.InputID}
+	if err := h.readSignal(c, &body.signalBody, known, true); err != nil {
 		return err
 	}
 	switch {
 	case body.Turn < 0:
 		return invalid("field \"turn\" must be at least 1")
-	case body.Incarnation < 0:
-		return invalid("field \"incarnation\" must be at least 1")
 	case body.Turn != 0 && body.InputID != "":
 		return invalid("fields \"turn\" and \"input_id\" exclude each other")
 	}
-	status, err := h.client.Cancel(c.r.Context(), c.id, &perdure.CancelOptions{Turn: body.Turn, InputID: body.InputID,
-		Incarnation: body.Incarnation, Reason: body.Reason})
+	status, err := h.client.Cancel(c.unary(), c.id, &perdure.CancelOptions{Turn: body.Turn, InputID: body.InputID,
+		Incarnation: body.Incarnation, Reason: body.Reason, RequestID: body.RequestID})
 	return h.asked(c, status, err)
 }
 
-// terminate serves POST /v1/tasks/{id}/terminate.
-func (h *Handler) terminate(c *call) error {
+// readSignal reads the body of what is asked of a task; only one that need not say anything may be empty.
+func (h *Handler) readSignal(c *call, body *signalBody, known members, must bool) error {
 	data, err := h.readBody(c.w, c.r)
 	if err != nil {
 		return err
 	}
-	var body terminateBody
-	if err := decodeObject(data, members{"reason": &body.Reason, "incarnation": &body.Incarnation}); err != nil {
-		return err
+	known["incarnation"], known["request_id"] = &body.Incarnation, &body.RequestID
+	if must {
+		known["reason"] = &body.Reason
+	}
+	if must || len(data) > 0 {
+		if err := decodeObject(data, known); err != nil {
+			return err
+		}
 	}
 	if body.Incarnation < 0 {
 		return invalid("field \"incarnation\" must be at least 1")
 	}
-	status, err := h.client.Terminate(c.r.Context(), c.id, &perdure.TerminateOptions{Incarnation: body.Incarnation, Reason: body.Reason})
+	body.RequestID, err = requestID(c.r.Header, body.RequestID)
+	return err
+}
+
+// terminate serves POST /v1/tasks/{id}/terminate.
+func (h *Handler) terminate(c *call) error {
+	var body terminateBody
+	if err := h.readSignal(c, &body.signalBody, members{}, true); err != nil {
+		return err
+	}
+	status, err := h.client.Terminate(c.unary(), c.id, &perdure.TerminateOptions{Incarnation: body.Incarnation, Reason: body.Reason, RequestID: body.RequestID})
 	return h.asked(c, status, err)
 }
 
-// resume serves POST /v1/tasks/{id}/resume, which takes no body, or an empty object.
+// resume serves POST /v1/tasks/{id}/resume.
 func (h *Handler) resume(c *call) error {
-	data, err := h.readBody(c.w, c.r)
-	if err != nil {
+	var body signalBody
+	if err := h.readSignal(c, &body, members{}, false); err != nil {
 		return err
 	}
-	if len(data) > 0 {
-		if err := decodeObject(data, members{}); err != nil {
-			return err
-		}
-	}
-	status, err := h.client.Resume(c.r.Context(), c.id)
+	status, err := h.client.Resume(c.unary(), c.id, &perdure.ResumeOptions{Incarnation: body.Incarnation, RequestID: body.RequestID})
 	return h.asked(c, status, err)
 }
 

@@ -34,13 +34,13 @@ type request struct {
 	query        url.Values
 	body         []byte
 	wait         time.Duration // asked for with Prefer
+	id           string        // by which a repeat is recognised, of requests without a body
 }
 
 // reply is a server's answer.
 type reply struct {
 	status int
 	body   []byte
-	tries  int
 }
 
 // do sends a request for the client's patience, and decodes the answer into v unless that is nil.
@@ -63,9 +63,8 @@ func (r *reply) decode(v any) error {
 // limit).
 func (c *Client) send(ctx context.Context, req *request, patience time.Duration) (*reply, error) {
 	begin := time.Now()
-	for tries, pace := 1, (pacer{}); ; tries++ {
+	for pace := (pacer{}); ; {
 		r, err := c.try(ctx, req)
-		r.tries = tries
 		var u *unreachable
 		if !errors.As(err, &u) {
 			return r, err
@@ -133,6 +132,9 @@ func (c *Client) build(ctx context.Context, req *request) (*http.Request, error)
 	}
 	if req.wait > 0 {
 		hr.Header.Set("Prefer", "wait="+strconv.Itoa(int(req.wait.Seconds())))
+	}
+	if req.id != "" {
+		hr.Header.Set(requestHeader, req.id)
 	}
 	if c.opts.Token != "" {
 		hr.Header.Set("Authorization", "Bearer "+c.opts.Token)

@@ -10,14 +10,14 @@ import (
 	"github.com/perdure/perdure"
 )
 
-// maxPageBytes ends a page of turns early.
-const maxPageBytes = 8 << 20
+// maxPageBytes ends a page of turns, or events, early.
+const maxPageBytes = 4 << 20
 
 // turns serves GET /v1/tasks/{id}/turns.
 func (h *Handler) turns(c *call) error {
-	incarnation := number(c.query, "incarnation", 0)
+	incarnation, without := number(c.query, "incarnation", 0), c.query.Get("payload") == noPayload
 	if id := c.query.Get("input_id"); id != "" {
-		turn, err := h.client.Turn(c.r.Context(), perdure.TurnQuery{TaskID: c.id, Incarnation: incarnation, InputID: id})
+		turn, err := h.client.Turn(c.r.Context(), perdure.TurnQuery{TaskID: c.id, Incarnation: incarnation, InputID: id, NoPayload: without})
 		if err != nil {
 			return err
 		}
@@ -25,28 +25,48 @@ func (h *Handler) turns(c *call) error {
 		return nil
 	}
 	page, size := turnPage{Turns: []*perdure.TurnInfo{}}, 0
-	limit := int(number(c.query, "limit", defaultLimit))
-	for turn, err := range h.client.Turns(c.r.Context(), c.id, number(c.query, "after", 0)) {
+	opts := &perdure.TurnsOptions{After: number(c.query, "after", 0), Limit: int(number(c.query, "limit", defaultLimit))}
+	var last *perdure.TurnInfo
+	for turn, err := range h.client.Turns(c.r.Context(), c.id, opts) {
 		if err == nil && incarnation != 0 && turn.Incarnation != incarnation {
 			err = fmt.Errorf("task %s: %w", c.id, perdure.ErrDeleted)
 		}
 		if err != nil {
 			return err
 		}
-		if n := len(page.Turns); n == limit || size > maxPageBytes {
-			page.NextAfter = page.Turns[n-1].Number
-			break
+		if last = turn; without {
+			turn.Input, turn.Output = nil, nil
 		}
 		page.Turns = append(page.Turns, turn)
-		size += len(turn.Input) + len(turn.Output)
+		if size += len(turn.Input) + len(turn.Output); size > maxPageBytes {
+			break
+		}
+	}
+	if last != nil && (len(page.Turns) == opts.Limit || size > maxPageBytes) {
+		var err error
+		if page.NextAfter, err = h.follows(c, last); err != nil {
+			return err
+		}
 	}
 	h.write(c.w, http.StatusOK, page)
 	return nil
 }
 
+// follows returns the number of a turn if there is one after it; else 0. Turns are numbered without gaps.
+func (h *Handler) follows(c *call, turn *perdure.TurnInfo) (int64, error) {
+	_, err := h.client.Turn(c.r.Context(), perdure.TurnQuery{TaskID: c.id, Incarnation: turn.Incarnation, Turn: turn.Number + 1, NoPayload: true})
+	switch {
+	case errors.Is(err, perdure.ErrNotFound), errors.Is(err, perdure.ErrDeleted):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	return turn.Number, nil
+}
+
 // turn serves GET /v1/tasks/{id}/turns/{n}.
 func (h *Handler) turn(c *call) error {
-	q := perdure.TurnQuery{TaskID: c.id, Incarnation: number(c.query, "incarnation", 0)}
+	q := perdure.TurnQuery{TaskID: c.id, Incarnation: number(c.query, "incarnation", 0), NoPayload: c.query.Get("payload") == noPayload}
 	if n := c.r.PathValue("n"); n != "current" {
 		var err error
 		if q.Turn, err = strconv.ParseInt(n, 10, 64); err != nil || q.Turn < 1 {
@@ -73,15 +93,15 @@ func (h *Handler) result(c *call) error {
 			return h.outcome(c, o, err)
 		}
 	}
+	q.NoPayload = true
 	turn, err := h.client.Turn(c.r.Context(), q)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case turn.Status == perdure.Parked:
-		return &perdure.ParkedError{TaskID: turn.TaskID, Reason: turn.Reason}
-	case turn.Status.Outcome():
-		return h.outcome(c, &perdure.Outcome{TaskID: turn.TaskID, Turn: turn.Number, InputID: turn.InputID, Status: turn.Status,
-			Superseded: turn.Superseded, Output: turn.Output, Error: turn.Error, Reason: turn.Reason}, nil)
+	}
+	if turn.Status.Outcome() || turn.Status == perdure.Parked {
+		q.Turn, q.Incarnation = turn.Number, turn.Incarnation
+		o, err := h.client.Outcome(c.r.Context(), q)
+		return h.outcome(c, o, err)
 	}
 	h.write(c.w, http.StatusAccepted, perdure.Accepted{TaskID: turn.TaskID, InputID: turn.InputID, Turn: turn.Number,
 		Status: turn.Status, Queued: turn.Status == perdure.Queued, Incarnation: turn.Incarnation})

@@ -9,15 +9,20 @@ import (
 
 // mortal is one process's view of the store. Once dead, nothing reaches the store any more.
 type mortal struct {
-	store.Store
-	h    *Harness
-	dead chan struct{}
-	once sync.Once
-	hint chan struct{}
+	inner store.Store
+	h     *Harness
+	dead  chan struct{}
+	once  sync.Once
+	hint  chan struct{}
 }
 
+var (
+	_ store.Store    = (*mortal)(nil)
+	_ store.Notifier = (*mortal)(nil) // by which the engine hears at once of its death
+)
+
 func newMortal(h *Harness) *mortal {
-	m := &mortal{Store: h.store, h: h, dead: make(chan struct{}), hint: make(chan struct{}, 1)}
+	m := &mortal{inner: h.store, h: h, dead: make(chan struct{}), hint: make(chan struct{}, 1)}
 	h.hints.add(m.hint)
 	return m
 }
@@ -64,13 +69,14 @@ func read[T any](m *mortal, op func() (T, error)) (T, error) {
 	return op()
 }
 
+// Offer implements store.Store.
 func (m *mortal) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
-	return write(m, Start, func() (*store.Offered, error) { return m.Store.Offer(ctx, req) })
+	return write(m, Start, func() (*store.Offered, error) { return m.inner.Offer(ctx, req) })
 }
 
-// Claim counts only where it leases something: others happen all the time.
+// Claim implements store.Store. It counts only where it leases something: others happen all the time.
 func (m *mortal) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Claimed, error) {
-	c, err := read(m, func() (*store.Claimed, error) { return m.Store.Claim(ctx, req) })
+	c, err := read(m, func() (*store.Claimed, error) { return m.inner.Claim(ctx, req) })
 	if err != nil || len(c.Entries) == 0 {
 		return c, err
 	}
@@ -81,41 +87,94 @@ func (m *mortal) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Cla
 	return c, nil
 }
 
+// Checkpoint implements store.Store.
 func (m *mortal) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*store.Checkpointed, error) {
-	return write(m, Checkpoint, func() (*store.Checkpointed, error) { return m.Store.Checkpoint(ctx, req) })
+	return write(m, Checkpoint, func() (*store.Checkpointed, error) { return m.inner.Checkpoint(ctx, req) })
 }
 
+// Settle implements store.Store.
 func (m *mortal) Settle(ctx context.Context, req *store.SettleRequest) (*store.Settled, error) {
-	return write(m, End, func() (*store.Settled, error) { return m.Store.Settle(ctx, req) })
+	return write(m, End, func() (*store.Settled, error) { return m.inner.Settle(ctx, req) })
 }
 
-func (m *mortal) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*store.Beat, error) {
-	return read(m, func() (*store.Beat, error) { return m.Store.Heartbeat(ctx, req) })
-}
-
-func (m *mortal) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
-	return read(m, func() ([]store.Mail, error) { return m.Store.Mail(ctx, worker, after) })
-}
-
+// Signal implements store.Store.
 func (m *mortal) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
-	return read(m, func() (*store.Signalled, error) { return m.Store.Signal(ctx, req) })
+	s, err := read(m, func() (*store.Signalled, error) { return m.inner.Signal(ctx, req) })
+	m.h.hints.send(m.hint)
+	return s, err
 }
 
-func (m *mortal) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
-	return read(m, func() (*store.Turn, error) { return m.Store.Turn(ctx, q) })
+// Delete implements store.Store.
+func (m *mortal) Delete(ctx context.Context, req *store.DeleteRequest) (*store.Removed, error) {
+	r, err := read(m, func() (*store.Removed, error) { return m.inner.Delete(ctx, req) })
+	m.h.hints.send(m.hint)
+	return r, err
 }
 
+// Heartbeat implements store.Store.
+func (m *mortal) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*store.Beat, error) {
+	return read(m, func() (*store.Beat, error) { return m.inner.Heartbeat(ctx, req) })
+}
+
+// Mail implements store.Store.
+func (m *mortal) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
+	return read(m, func() ([]store.Mail, error) { return m.inner.Mail(ctx, worker, after) })
+}
+
+// Sweep implements store.Store.
 func (m *mortal) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
-	return read(m, func() (*store.Swept, error) { return m.Store.Sweep(ctx, limit) })
+	return read(m, func() (*store.Swept, error) { return m.inner.Sweep(ctx, limit) })
+}
+
+// Get implements store.Store.
+func (m *mortal) Get(ctx context.Context, id string) (*store.Task, error) {
+	return read(m, func() (*store.Task, error) { return m.inner.Get(ctx, id) })
+}
+
+// Turn implements store.Store.
+func (m *mortal) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
+	return read(m, func() (*store.Turn, error) { return m.inner.Turn(ctx, q) })
+}
+
+// Turns implements store.Store.
+func (m *mortal) Turns(ctx context.Context, q store.TurnsQuery) (*store.TurnPage, error) {
+	return read(m, func() (*store.TurnPage, error) { return m.inner.Turns(ctx, q) })
+}
+
+// List implements store.Store.
+func (m *mortal) List(ctx context.Context, q store.ListQuery) (*store.TaskPage, error) {
+	return read(m, func() (*store.TaskPage, error) { return m.inner.List(ctx, q) })
+}
+
+// Events implements store.Store.
+func (m *mortal) Events(ctx context.Context, q store.EventsQuery) (*store.EventPage, error) {
+	return read(m, func() (*store.EventPage, error) { return m.inner.Events(ctx, q) })
+}
+
+// Waiting implements store.Store.
+func (m *mortal) Waiting(ctx context.Context, except []string, most int) (map[string]int, error) {
+	return read(m, func() (map[string]int, error) { return m.inner.Waiting(ctx, except, most) })
+}
+
+// Workers implements store.Store.
+func (m *mortal) Workers(ctx context.Context) ([]*store.Worker, error) {
+	return read(m, func() ([]*store.Worker, error) { return m.inner.Workers(ctx) })
+}
+
+// Close implements store.Store: the process ends, the store goes on.
+func (m *mortal) Close() error {
+	m.die()
+	return nil
 }
 
 // Listen passes on hints of other processes' writes, and tells of this one's death.
-func (m *mortal) Listen(ctx context.Context, hint func()) error {
+func (m *mortal) Listen(ctx context.Context, hint func(store.Hint)) error {
 	defer m.h.hints.remove(m.hint)
+	hint(store.Hint{All: true})
 	for {
 		select {
 		case <-m.hint:
-			hint()
+			hint(store.Hint{All: true})
 		case <-m.dead:
 			return store.ErrClosed
 		case <-ctx.Done():

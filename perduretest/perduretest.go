@@ -36,7 +36,7 @@ const Lease = time.Second
 type Harness struct {
 	t     *testing.T
 	opts  perdure.Options
-	store *memstore.Store
+	store store.Store
 	hints *hints
 
 	mu     sync.Mutex
@@ -52,6 +52,7 @@ type process struct {
 	store *mortal
 	stop  context.CancelFunc
 	err   error
+	last  bool // it was stopped for good; guarded by Harness.mu
 }
 
 // Run calls test in a bubble of virtual time with a harness that runs the given funcs. opts may be nil;
@@ -69,9 +70,11 @@ func Run(t *testing.T, opts *perdure.Options, test func(t *testing.T, h *Harness
 			h.opts.Lease = Lease
 		}
 		h.start()
+		defer func() { // also after a t.Fatal, which would else leave the bubble with the engine in it
+			h.Stop()
+			h.wg.Wait()
+		}()
 		test(t, h)
-		h.Stop()
-		h.wg.Wait()
 	})
 }
 
@@ -113,18 +116,34 @@ func (h *Harness) Crash() {
 // Restart shuts the process down as a deployment does, and starts another.
 func (h *Harness) Restart() {
 	h.t.Helper()
-	h.Stop()
+	h.shutDown()
 	h.start()
 }
 
-// Stop shuts the process down. The test fails if handlers do not return.
+// Stop shuts the process down. The test fails if handlers do not return. Until another process is started, calls
+// of the client that need one fail with perdure.ErrShuttingDown.
 func (h *Harness) Stop() {
+	h.t.Helper()
+	h.mu.Lock()
+	h.now.last = true
+	h.mu.Unlock()
+	h.shutDown()
+}
+
+func (h *Harness) shutDown() {
 	h.t.Helper()
 	h.process().stop()
 	h.wg.Wait()
 	if err := h.process().err; err != nil {
 		h.t.Errorf("shutdown: %v", err)
 	}
+}
+
+// over reports whether a process was stopped for good, and no other has come after it.
+func (h *Harness) over(p *process) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now == p && p.last
 }
 
 // Advance lets virtual time pass.
@@ -144,7 +163,7 @@ func (h *Harness) Task(id string) *perdure.Info {
 func (h *Harness) Turns(id string) []*perdure.TurnInfo {
 	h.t.Helper()
 	var turns []*perdure.TurnInfo
-	for turn, err := range h.Client().Turns(h.t.Context(), id, 0) {
+	for turn, err := range h.Client().Turns(h.t.Context(), id, nil) {
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -200,5 +219,3 @@ func (h *Harness) count(w Write) (before, after bool) {
 	}
 	return before, after
 }
-
-var _ store.Store = (*mortal)(nil)

@@ -25,10 +25,15 @@ type ConflictError struct {
 	TaskID string
 	Status Status
 	Func   string // the task's func, when it is not the one that was asked for
+
+	RequestID string // when it was used for another operation on the task
 }
 
 func (e *ConflictError) Error() string {
-	if e.Func != "" {
+	switch {
+	case e.RequestID != "":
+		return fmt.Sprintf("request ID %s was another operation's on task %s", e.RequestID, e.TaskID)
+	case e.Func != "":
 		return fmt.Sprintf("task %s belongs to func %s", e.TaskID, e.Func)
 	}
 	return fmt.Sprintf("task %s is %s", e.TaskID, e.Status)
@@ -44,6 +49,13 @@ func (e *PreconditionError) Error() string {
 	return fmt.Sprintf("task %s: precondition failed: actual value is %q", e.TaskID, e.Actual)
 }
 
+// ContentError says that the store will never hold what it was given: the content itself is refused, alone, while
+// other writes succeed. Nothing was applied.
+type ContentError struct{ Err error }
+
+func (e *ContentError) Error() string { return fmt.Sprintf("the store refuses the content: %v", e.Err) }
+func (e *ContentError) Unwrap() error { return e.Err }
+
 // Definite reports whether err is an answer of the store: the operation was not applied and repeating
 // it is of no use. Any other error leaves the result unknown.
 func Definite(err error) bool {
@@ -55,5 +67,6 @@ func Definite(err error) bool {
 	}
 	var conflict *ConflictError
 	var precondition *PreconditionError
-	return errors.As(err, &conflict) || errors.As(err, &precondition)
+	var content *ContentError
+	return errors.As(err, &conflict) || errors.As(err, &precondition) || errors.As(err, &content)
 }

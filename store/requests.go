@@ -128,7 +128,7 @@ type HeartbeatRequest struct {
 	Worker   string
 	Lease    time.Duration
 	First    bool
-	Replaces string // with First: a worker of the same process whose handlers have all returned; its tasks are released, uncounted
+	Replaces string // with First: a worker of the same process, which has stopped its turns: they are put back uncounted
 	Leave    bool   // the worker has released everything and is gone
 	MailSeen int64  // mail up to this number may be forgotten
 	Running  int
@@ -165,6 +165,7 @@ type Worker struct {
 	BeatAt    time.Time
 	ExpiresAt time.Time
 	Dead      bool
+	Stopped   bool // its process lives on and has stopped its turns: they are put back uncounted
 }
 
 // MailKind says what a piece of mail is about.
@@ -188,6 +189,8 @@ type Mail struct {
 	Epoch       int64 // of the lease it concerns
 	Kind        MailKind
 	Reason      string
+	Behind      int   // inputs behind the turn, then
+	Version     int64 // of the task, then; 0 if the mail does not say
 }
 
 // CheckpointRequest writes to a running turn.
@@ -222,6 +225,17 @@ const (
 	SettlePark    SettleKind = "park"    // quarantine, with Reason
 )
 
+// Release says why a lease is given back before the turn's end.
+type Release string
+
+// Releases. The zero value is that of a handler that has wrapped up for a shutdown.
+const (
+	ReleaseWrapped  Release = ""
+	ReleaseAsked    Release = "asked"    // by the handler itself: it counts like a recovery (H2)
+	ReleaseStopped  Release = "stopped"  // the engine has ended the handler's context: the third in a row makes a suspect (R4)
+	ReleaseDeclined Release = "declined" // no handler was entered: the turn is as it was before the lease
+)
+
 // SettleRequest ends a try.
 type SettleRequest struct {
 	Lease Lease
@@ -229,16 +243,18 @@ type SettleRequest struct {
 
 	// SettleEnd. Then is what the task becomes when no input is queued; Refuse ends queued inputs
 	// refused instead of promoting the first.
-	Outcome Status
-	Then    Status
-	Refuse  bool
-	Output  []byte
-	Error   *TaskError // also with SettleRetry: why the attempt failed
-	Reason  string
+	Outcome  Status
+	Then     Status
+	Refuse   bool
+	Output   []byte
+	Error    *TaskError // also with SettleRetry: why the attempt failed
+	Reason   string
+	Detail   string // what the handler returned as its error when it wrapped up
+	IfQueued bool   // only while an input is queued: without one the turn is released and entered again
 
-	Delay  time.Duration // SettleRetry
-	Strict bool          // SettleRetry: a steer does not shorten the delay (RetryAfter)
-	Count  bool          // SettleRelease: it counts like a recovery
+	Delay   time.Duration // SettleRetry
+	Strict  bool          // SettleRetry: a steer does not shorten the delay (RetryAfter)
+	Release Release       // SettleRelease
 
 	Metadata []Change // SettleEnd only
 	Events   [][]byte
@@ -275,7 +291,11 @@ type SignalRequest struct {
 	InputID     string // Cancel: only the turn of this input
 	Reason      string
 	Worker      string // the caller's own worker: it needs no mail
+	RequestID   string // by which a repeat is recognised; empty: never
 }
+
+// RequestsKept is how long the request IDs of signals and deletes are remembered.
+const RequestsKept = 24 * time.Hour
 
 // Signalled is the answer to a SignalRequest.
 type Signalled struct {
@@ -296,15 +316,25 @@ type DeleteRequest struct {
 	Incarnation int64  // 0: whichever there is
 	Version     int64  // when not 0, the version it must have
 	Worker      string // the caller's own worker: it needs no mail
+	RequestID   string // by which a repeat is recognised; empty: never
+}
+
+// Removed is the answer to a DeleteRequest.
+type Removed struct {
+	Incarnation int64 // of the task that was removed; 0 if there was none
 }
 
 // Swept is the answer to Sweep.
 type Swept struct {
-	Removed int
-	Ended   int
+	Removed int // expired tasks
+	Ended   int // turns that nobody ran
 	Trimmed int // tasks whose streams were looked at
+	Dropped int // rows that removed tasks had left
 	More    bool
 }
+
+// PageBytes is how many bytes of payload a page holds, or one item.
+const PageBytes = 4 << 20
 
 // TurnQuery names a turn.
 type TurnQuery struct {
@@ -312,7 +342,8 @@ type TurnQuery struct {
 	Incarnation int64 // 0: whichever there is
 	Number      int64
 	InputID     string
-	Payload     bool // with its input
+	Input       bool // with its input
+	Output      bool // with its output
 }
 
 // TurnsQuery asks for a page of a task's turns.
@@ -320,6 +351,12 @@ type TurnsQuery struct {
 	TaskID string
 	After  int64
 	Limit  int
+}
+
+// TurnPage is a page of a task's turns.
+type TurnPage struct {
+	Turns []*Turn
+	More  bool // there are more after the last of them
 }
 
 // ListQuery asks for a page of tasks. Values within a field are alternatives, except Tags, which all hold.
@@ -332,6 +369,12 @@ type ListQuery struct {
 	Tags     map[string]string
 	Before   int64 // incarnation to continue below; 0 starts with the newest
 	Limit    int
+}
+
+// TaskPage is a page of tasks.
+type TaskPage struct {
+	Tasks []*Task
+	More  bool // there may be more below the last of them
 }
 
 // EventsQuery asks for a page of a task's stream.

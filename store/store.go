@@ -14,15 +14,20 @@
 //     [ErrLeaseLost] when one of them is stale (rule O2).
 //   - Time is the store's clock, in UTC, truncated to microseconds.
 //   - A task past its ExpiresAt is treated as absent by every operation, swept or not.
-//   - All methods may be called concurrently. A context that ends makes a call return early; whether the
-//     write happened is then unknown, and the request may still be read: callers never change one that
-//     they have passed.
+//   - All methods may be called concurrently. An operation that waits when its context ends is left out and
+//     returns the context's error. One that has begun goes to its end, whatever becomes of its context, and
+//     returns its answer: what was written is always heard of. It has a bound of its own, so that it does not
+//     take for ever. A read returns when its context ends. Callers never change a request that they have
+//     passed.
 //
 // Stores contain no policy and no defensive code: the engine has validated identifiers, sizes and JSON
 // before it calls. Payloads (inputs, outputs, metadata values, event data) are opaque bytes.
 package store
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store keeps tasks. See the package documentation for what all methods have in common.
 type Store interface {
@@ -34,9 +39,10 @@ type Store interface {
 	// ErrUnknownFunc. None of them leaves a trace.
 	Offer(ctx context.Context, req *OfferRequest) (*Offered, error)
 
-	// Claim leases due tasks to a worker, oldest first (P5), and raises their epochs (O2). In the same
-	// transaction it marks lapsed workers dead and puts their tasks back, counting one recovery for each
-	// (O3, R4), a bounded number at a time: Claimed.More says that it should be called again at once.
+	// Claim leases due tasks to a worker, in the order in which they began to wait (P5), and raises their
+	// epochs (O2). In the same transaction it marks lapsed workers dead and puts their tasks back, counting
+	// one recovery for each unless their process had stopped them itself (O3, R4), a bounded number at a
+	// time: Claimed.More says that it should be called again at once.
 	// It may leave out a task that somebody else is writing at the moment: the next call finds it.
 	// The worker must be registered and alive, else ErrWorkerDead.
 	Claim(ctx context.Context, req *ClaimRequest) (*Claimed, error)
@@ -50,23 +56,31 @@ type Store interface {
 	Mail(ctx context.Context, worker string, after int64) ([]Mail, error)
 
 	// Checkpoint writes events and, if Commit is set, metadata and the commit mark of a running turn.
-	// It is recognised when repeated by epoch and Number. Errors: ErrLeaseLost.
+	// It is recognised when repeated by epoch and Number. Errors: ErrLeaseLost, *ContentError.
 	Checkpoint(ctx context.Context, req *CheckpointRequest) (*Checkpointed, error)
 
 	// Settle ends a try: the turn's outcome and the beginning of the next queued turn in one write (T1),
-	// or a retry, a release, or quarantine. It is recognised when repeated by epoch. Errors: ErrLeaseLost.
+	// or a retry, a release, or quarantine. It is recognised when repeated by epoch. Errors: ErrLeaseLost,
+	// *ContentError.
 	Settle(ctx context.Context, req *SettleRequest) (*Settled, error)
 
-	// Signal cancels, terminates or resumes. Errors: ErrNotFound; *ConflictError from Resume when the
-	// task is not parked. Cancel and Terminate of a task that has ended change nothing (C7).
+	// Signal cancels, terminates or resumes what is current when it is applied. With a RequestID it is
+	// recognised when repeated: it changes nothing and returns the first answer, for RequestsKept, also when
+	// the task is gone or has been made again (O6). Errors: ErrNotFound; ErrDeleted when another incarnation
+	// is named; *ConflictError from Resume when the task is not parked, and when the RequestID was another
+	// operation's. Cancel and Terminate of a task that has ended change nothing (C7).
 	Signal(ctx context.Context, req *SignalRequest) (*Signalled, error)
 
-	// Delete removes a task, its turns and events, and tells its owner (C6). Deleting an absent task is
-	// a no-op. Errors: *PreconditionError when Version is set and is not the task's.
-	Delete(ctx context.Context, req *DeleteRequest) error
+	// Delete removes a task, its turns and events, and tells its owner (C6). For every operation it is gone
+	// at once; what it leaves is removed by sweeps. Deleting an absent task is a no-op. It is recognised
+	// when repeated as Signal is. Errors: *PreconditionError when Version is set and is not the task's;
+	// *ConflictError when the RequestID was another operation's.
+	Delete(ctx context.Context, req *DeleteRequest) (*Removed, error)
 
-	// Sweep does a bounded piece of housekeeping: it removes expired tasks, ends back-offs that are past
-	// their turn's deadline, and trims streams (E5). Swept.More says that there is more to do now.
+	// Sweep does a piece of housekeeping that holds up nobody for long: it removes expired tasks and what
+	// deleted ones have left, ends what nobody runs and was cancelled or is past its deadline (C3, C5),
+	// trims streams (E5), and forgets old request IDs. It looks at no more than limit tasks, and removes no
+	// more than limit rows, of each kind. Swept.More says that there is more to do now.
 	Sweep(ctx context.Context, limit int) (*Swept, error)
 
 	// Get returns a task with its metadata. Errors: ErrNotFound.
@@ -76,18 +90,21 @@ type Store interface {
 	// Errors: ErrNotFound; ErrDeleted when Incarnation is set and is gone.
 	Turn(ctx context.Context, q TurnQuery) (*Turn, error)
 
-	// Turns returns a page of a task's turns in the order of their numbers. Errors: ErrNotFound.
-	Turns(ctx context.Context, q TurnsQuery) ([]*Turn, error)
+	// Turns returns a page of a task's turns in the order of their numbers. It ends early, but not before the
+	// first turn, where the payloads would exceed PageBytes. Errors: ErrNotFound.
+	Turns(ctx context.Context, q TurnsQuery) (*TurnPage, error)
 
 	// List returns a page of tasks, newest first, without their metadata.
-	List(ctx context.Context, q ListQuery) ([]*Task, error)
+	List(ctx context.Context, q ListQuery) (*TaskPage, error)
 
 	// Events returns a page of a task's stream: the events after a number that are kept. A page may be
-	// empty although EventPage.Next has moved on. Errors: ErrNotFound; ErrDeleted.
+	// empty although EventPage.Next has moved on, and ends early, but not before the first event, where the
+	// data would exceed PageBytes. Errors: ErrNotFound; ErrDeleted.
 	Events(ctx context.Context, q EventsQuery) (*EventPage, error)
 
-	// Waiting returns how many tasks of each func are due and held by nobody (R3).
-	Waiting(ctx context.Context) (map[string]int, error)
+	// Waiting returns how many tasks are due and held by nobody, of each func that is not among those named;
+	// it counts no more than most of a func (R3).
+	Waiting(ctx context.Context, except []string, most int) (map[string]int, error)
 
 	// Workers returns the workers that are not dead, oldest first.
 	Workers(ctx context.Context) ([]*Worker, error)
@@ -118,8 +135,16 @@ type Transactional interface {
 type Importer interface {
 	// Import takes a piece of a task. The task keeps its incarnation, and is held until its last piece is
 	// there; after a break its import begins again with the first. Errors: *ConflictError when there is
-	// another task with its ID. No engine should run meanwhile.
+	// another task with its ID; ErrNotFound for a later piece of a task that is not being imported any more.
+	// No engine should run meanwhile.
 	Import(ctx context.Context, req *ImportRequest) (*Imported, error)
+}
+
+// Uptimer is implemented by stores whose leases lapse while the machine of a worker sleeps.
+type Uptimer interface {
+	// Uptime returns how long this machine has been up, with the time that it slept. A worker compares it
+	// with its own clock, which stands still meanwhile.
+	Uptime() time.Duration
 }
 
 // Notifier is implemented by stores that can tell that somebody else has written. What it tells are

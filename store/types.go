@@ -124,7 +124,10 @@ type Task struct {
 	Epoch        int64
 	Request      int64     // the worker's request that was given the lease
 	EnteredAt    time.Time // when the lease was given
-	DueAt        time.Time // when it can be claimed; zero if it cannot
+	Due          bool      // it waits to be claimed
+	NotBefore    time.Time // when Due: not before; zero: at once, whatever the clock says
+	Place        int64     // its place in the line of those that wait: who began to wait later has a higher one
+	EndBy        time.Time // when a sweep looks whether to end what nobody runs; zero: never
 	Wait         Wait
 	Suspect      bool
 	SettledEpoch int64
@@ -148,10 +151,12 @@ type Current struct {
 	Entry        EntryMode
 	Attempt      int
 	Recoveries   int // in all
-	Streak       int // since the last checkpoint
+	Streak       int // of them, since the last checkpoint
+	Stops        int // how often the engine itself has stopped it, since the last checkpoint
 	StartedAt    time.Time
 	Deadline     time.Time
 	Overdue      bool // it has been entered past its deadline
+	Called       bool // a sweep has left it to the workers, to be entered once for its clean-up
 	Checkpoint   int64
 	Cancel       bool
 	CancelReason string
@@ -173,6 +178,7 @@ type Turn struct {
 	Output      []byte
 	Error       *TaskError
 	Reason      string
+	Detail      string // what the handler returned as its error when it wrapped up
 	Superseded  bool
 	Entry       EntryMode
 	Attempt     int
@@ -180,6 +186,7 @@ type Turn struct {
 	Epoch       int64 // of the entry that ended it
 	EndEvent    int64 // number of its turn event
 	TaskStatus  Status
+	Parked      int64 // the turn of the task that is in quarantine, if this one has not ended; else 0
 
 	AcceptedAt, StartedAt, EndedAt time.Time
 }

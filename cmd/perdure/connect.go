@@ -14,6 +14,7 @@ import (
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/internal/stores"
 	"github.com/perdure/perdure/perdurehttp"
+	"github.com/perdure/perdure/store/pgstore"
 )
 
 // defaultURL is where "perdure serve" listens unless told.
@@ -44,7 +45,17 @@ type session struct {
 	funcs   func(context.Context) ([]perdure.FuncInfo, error)
 	workers func(context.Context) ([]perdure.WorkerInfo, error)
 	close   func() error
+
+	// warnings tells which settings of the store put acknowledged work at risk; nil if it has none.
+	warnings func(context.Context) ([]string, error)
 }
+
+// warner is a store whose server may be set so that it does not keep what it acknowledged.
+type warner interface {
+	Warnings(context.Context) ([]string, error)
+}
+
+var _ warner = (*pgstore.Store)(nil)
 
 // reach adds the flags that say where the tasks are.
 func (a *app) reach(c *cobra.Command) *cobra.Command {
@@ -118,18 +129,18 @@ const filePoll = 100 * time.Millisecond
 func (c fileClient) Outcome(ctx context.Context, q perdure.TurnQuery) (*perdure.Outcome, error) {
 	tick := time.NewTicker(filePoll)
 	defer tick.Stop()
+	q.NoPayload = true
 	for {
 		turn, err := c.Turn(ctx, q)
 		if err != nil {
 			return nil, err
 		}
-		q = perdure.TurnQuery{TaskID: q.TaskID, Turn: turn.Number, Incarnation: q.Incarnation}
-		switch {
-		case turn.Status == perdure.Parked:
-			return nil, &perdure.ParkedError{TaskID: q.TaskID, Reason: turn.Reason}
-		case turn.Status.Outcome():
-			return &perdure.Outcome{TaskID: turn.TaskID, Turn: turn.Number, InputID: turn.InputID, Status: turn.Status,
-				Superseded: turn.Superseded, Output: turn.Output, Error: turn.Error, Reason: turn.Reason}, nil
+		q.Turn, q.InputID = turn.Number, ""
+		if turn.Status.Outcome() {
+			return c.ended(ctx, q)
+		}
+		if err := c.parked(ctx, turn); err != nil {
+			return nil, err
 		}
 		select {
 		case <-tick.C:
@@ -137,6 +148,29 @@ func (c fileClient) Outcome(ctx context.Context, q perdure.TurnQuery) (*perdure.
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// ended returns the outcome of a turn that has one.
+func (c fileClient) ended(ctx context.Context, q perdure.TurnQuery) (*perdure.Outcome, error) {
+	q.NoPayload = false
+	turn, err := c.Turn(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &perdure.Outcome{TaskID: turn.TaskID, Turn: turn.Number, InputID: turn.InputID, Status: turn.Status,
+		Superseded: turn.Superseded, Output: turn.Output, Error: turn.Error, Reason: turn.Reason, Detail: turn.Detail}, nil
+}
+
+// parked returns a *ParkedError if the turn is in quarantine, or waits behind one that is.
+func (c fileClient) parked(ctx context.Context, turn *perdure.TurnInfo) error {
+	if turn.Status != perdure.Parked && turn.Status != perdure.Queued {
+		return nil
+	}
+	info, err := c.Task(ctx, turn.TaskID)
+	if err != nil || info.Status != perdure.Parked {
+		return err
+	}
+	return &perdure.ParkedError{TaskID: turn.TaskID, Turn: info.Turn.Number, Reason: info.Reason}
 }
 
 // openStore opens a store beside the servers that may be running on it.
@@ -152,8 +186,12 @@ func (a *app) openStore(ctx context.Context, mode access) (*session, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	return &session{Client: fileClient{eng.Client()}, where: stores.Name(a.target.db), workers: eng.Workers, close: st.Close,
-		funcs: func(ctx context.Context) ([]perdure.FuncInfo, error) { return publishedFuncs(ctx, eng) }}, nil
+	s := &session{Client: fileClient{eng.Client()}, where: stores.Name(a.target.db), workers: eng.Workers, close: st.Close,
+		funcs: func(ctx context.Context) ([]perdure.FuncInfo, error) { return publishedFuncs(ctx, eng) }}
+	if w, ok := st.(warner); ok {
+		s.warnings = w.Warnings
+	}
+	return s, nil
 }
 
 // publishedFuncs returns what is known of the funcs of the workers that are alive on a store.

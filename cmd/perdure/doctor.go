@@ -15,11 +15,12 @@ import (
 
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/internal/stores"
+	"github.com/perdure/perdure/perdurehttp"
 )
 
 const doctorLong = `Doctor checks that the server can be reached and takes work, that versions and clocks agree, and that
 workers are alive. With --db it looks at the file or database instead: whether it can be opened, its schema,
-and of a file the integrity and the size. It exits 1 if anything is wrong.`
+of a file the integrity and the size, and of a database the settings that acknowledged work depends on. It exits 1 if anything is wrong.`
 
 func (a *app) doctorCommand() *cobra.Command {
 	return a.reach(&cobra.Command{
@@ -131,8 +132,13 @@ func (d *doctor) clock(offset time.Duration) {
 	d.fine("clock", "agrees with the server's")
 }
 
+// asked is a client that can be asked whether its server takes work.
+type asked interface{ Ready(context.Context) error }
+
+var _ asked = (*perdurehttp.Client)(nil)
+
 func (d *doctor) readiness(ctx context.Context, s *session) {
-	if r, ok := s.Client.(interface{ Ready(context.Context) error }); ok {
+	if r, ok := s.Client.(asked); ok {
 		if err := r.Ready(ctx); err != nil {
 			d.wrong("readiness", "the server does not take work: %v", err)
 			return
@@ -218,8 +224,26 @@ func (d *doctor) examineDatabase(ctx context.Context) {
 	}
 	defer s.close()
 	d.fine("database", "%s answers, and this program works with its schema", s.where)
+	d.durability(ctx, s)
 	d.workers(ctx, s)
 	d.tasks(ctx, s)
+}
+
+// durability tells what of the database's settings puts acknowledged work at risk.
+func (d *doctor) durability(ctx context.Context, s *session) {
+	if s.warnings == nil {
+		return
+	}
+	found, err := s.warnings(ctx)
+	switch {
+	case err != nil:
+		d.wrong("settings", "%v", err)
+	case len(found) == 0:
+		d.fine("settings", "the server keeps what it has acknowledged")
+	}
+	for _, what := range found {
+		d.warn("settings", "%s", what)
+	}
 }
 
 // integrity has SQLite look through the whole file.

@@ -109,7 +109,7 @@ func (a *app) turnsCommand() *cobra.Command {
 
 func (a *app) turns(ctx context.Context, s *session, id string, asJSON bool) error {
 	turns := []*perdure.TurnInfo{}
-	for turn, err := range s.Turns(ctx, id, 0) {
+	for turn, err := range s.Turns(ctx, id, nil) {
 		if err != nil {
 			return err
 		}

@@ -69,6 +69,21 @@ func TestAnOnlyAPIServerIsNoWorker(t *testing.T) {
 	}
 }
 
+func TestACarelessDatabaseIsToldOf(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t, "fsync=off").URL()
+	s := newSite(t)
+	s.db = server + "&schema=" + pgtest.Schema(t, server)
+	s.start()
+	if out := s.must("doctor", "--db", s.db); !strings.Contains(out, "warning") || !strings.Contains(out, "fsync is off") {
+		t.Errorf("doctor --db: %s", out)
+	}
+	s.stop()
+	if log := s.current().stderr.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "fsync is off") {
+		t.Errorf("the log of serve: %s", log)
+	}
+}
+
 func TestMigrationsArePrintedAndApplied(t *testing.T) {
 	t.Parallel()
 	server := pgtest.URL(t)

@@ -127,6 +127,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.store, err = s.set.openStore(ctx); err != nil {
 		return err
 	}
+	s.warn(ctx)
 	opts := &perdure.Options{Logger: s.log, WatchOnly: s.set.onlyAPI, MaxRunning: s.set.maxRunning, MaxRecoveries: s.set.maxRecoveries,
 		Lease: s.set.lease, Drain: s.set.drain}
 	if s.set.examples {
@@ -151,6 +152,21 @@ func (set *settings) openStore(ctx context.Context) (store.Store, error) {
 		return stores.OpenExisting(ctx, set.db, false)
 	}
 	return stores.Open(ctx, set.db)
+}
+
+// warn logs what of the store's settings puts acknowledged work at risk.
+func (s *server) warn(ctx context.Context) {
+	w, ok := s.store.(warner)
+	if !ok {
+		return
+	}
+	found, err := w.Warnings(ctx)
+	if err != nil {
+		s.log.Warn("the store's settings could not be read", "err", err)
+	}
+	for _, what := range found {
+		s.log.Warn("the store may lose what it acknowledges", "setting", what)
+	}
 }
 
 func (set *settings) validate() error {

@@ -57,7 +57,7 @@ when every process that ran it died, or when its input does not decode ("perdure
 		Example: "  perdure ls --status parked\n  perdure resume nightly",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.signal(c.Context(), needServer, args[0], func(ctx context.Context, s *session) (perdure.Status, error) {
-				return s.Resume(ctx, args[0])
+				return s.Resume(ctx, args[0], nil)
 			})
 		},
 	})

@@ -68,15 +68,27 @@ func TestABurstIsHeardInOrderAndOnce(t *testing.T) {
 			want = append(want, message)
 			said = append(said, say(t, h, message, perdure.StartOptions{}))
 		}
-		_, err := funcs.Chat.Start(t.Context(), h.Client(), funcs.ChatInput{Message: "one more"}, &perdure.StartOptions{TaskID: "c"})
-		if !errors.Is(err, perdure.ErrQueueFull) {
-			t.Errorf("G2: the eleventh in the queue: got %v", err)
-		}
 		for i, handle := range said {
 			out := replied(t, handle)
 			if out.Turn != int64(i+1) || !reflect.DeepEqual(out.Heard, want[:i+1]) || out.Partial != (i < 10) {
 				t.Errorf("turn %d: got %+v", i+1, out)
 			}
+		}
+	})
+}
+
+func TestTooManyMessagesAtOnceAreRefused(t *testing.T) {
+	play(t, func(t *testing.T, h *perduretest.Harness) {
+		var said []*perdure.Handle[funcs.ChatOutput]
+		for i := range 11 {
+			said = append(said, say(t, h, fmt.Sprint("message ", i), perdure.StartOptions{Deliver: perdure.Enqueue}))
+		}
+		_, err := funcs.Chat.Start(t.Context(), h.Client(), funcs.ChatInput{Message: "one more"}, &perdure.StartOptions{TaskID: "c"})
+		if !errors.Is(err, perdure.ErrQueueFull) {
+			t.Errorf("the eleventh in the queue: got %v", err)
+		}
+		for _, handle := range said {
+			replied(t, handle)
 		}
 	})
 }

@@ -41,7 +41,7 @@ func RunTurns(ctx context.Context, o Options) (*Turns, error) {
 		took[i] = time.Since(began)
 	}
 	r := &Turns{Turns: o.Turns}
-	for _, err := range c.Turns(ctx, "t", 0) {
+	for _, err := range c.Turns(ctx, "t", nil) {
 		if err != nil {
 			return nil, err
 		}

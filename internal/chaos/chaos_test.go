@@ -275,7 +275,7 @@ func (s *storm) converse(id string) {
 		return
 	}
 	turns, ok := ask(s, "turns of "+id, func(ctx context.Context, c *perdurehttp.Client) (list []*perdure.TurnInfo, err error) {
-		for turn, err := range c.Turns(ctx, id, 0) {
+		for turn, err := range c.Turns(ctx, id, nil) {
 			if err != nil {
 				return nil, err
 			}

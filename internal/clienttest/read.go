@@ -60,6 +60,11 @@ func turn(t *testing.T, e *env) {
 		if err != nil || got.Number != tt.want || text(t, got.Input) == "" || text(t, got.Output) == "" || got.Incarnation == 0 {
 			t.Errorf("by %s: got %+v, %v, want turn %d with input and output", name, got, err, tt.want)
 		}
+		tt.q.NoPayload = true
+		got, err = e.client.Turn(t.Context(), tt.q)
+		if err != nil || got.Number != tt.want || got.Input != nil || got.Output != nil {
+			t.Errorf("by %s: got %+v, %v, want turn %d without input and output", name, got, err, tt.want)
+		}
 	}
 }
 
@@ -69,7 +74,7 @@ func turns(t *testing.T, e *env) {
 	}
 	for _, after := range []int64{0, 1, 99, 100, 119, 120, 200} {
 		next := after
-		for got, err := range e.client.Turns(t.Context(), "t1", after) {
+		for got, err := range e.client.Turns(t.Context(), "t1", &perdure.TurnsOptions{After: after}) {
 			if next++; err != nil || got.Number != next {
 				t.Fatalf("after %d: got %+v, %v, want turn %d", after, got, err, next)
 			}
@@ -206,9 +211,9 @@ func notFound(t *testing.T, e *env) {
 		_, outcomeErr := e.client.Outcome(ctx, perdure.TurnQuery{TaskID: id})
 		_, cancelErr := e.client.Cancel(ctx, id, nil)
 		_, terminateErr := e.client.Terminate(ctx, id, nil)
-		_, resumeErr := e.client.Resume(ctx, id)
+		_, resumeErr := e.client.Resume(ctx, id, nil)
 		var turnsErr error
-		for _, turnsErr = range e.client.Turns(ctx, id, 0) {
+		for _, turnsErr = range e.client.Turns(ctx, id, nil) {
 		}
 		for i, err := range []error{taskErr, turnErr, outcomeErr, cancelErr, terminateErr, resumeErr, turnsErr} {
 			if !errors.Is(err, perdure.ErrNotFound) {

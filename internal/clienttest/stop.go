@@ -21,6 +21,11 @@ func stopTests() []test {
 		{"R4 a parked task tells why, and resume lets it go on", parked},
 		{"resume of a task that is not parked conflicts", resumeConflict},
 		{"a reason that is too long is refused", longReason},
+		{"O6 a repeated cancel leaves alone what came later", repeatedCancel},
+		{"O6 a repeated terminate or delete leaves alone what came later", repeatedEnd},
+		{"O6 a repeated resume leaves alone what was parked again", repeatedResume},
+		{"O6 the request ID of one operation is refused for another", requestOfAnother},
+		{"O6 without a request ID each call is another one", unnamed},
 	}
 }
 
@@ -134,7 +139,7 @@ func parked(t *testing.T, e *env) {
 		t.Errorf("Turn: got %+v, %v, want it parked with the reason", turn, err)
 	}
 	before := e.entries.Load()
-	if status, err := e.client.Resume(t.Context(), "t1"); err != nil || status != perdure.Pending && status != perdure.InProgress {
+	if status, err := e.client.Resume(t.Context(), "t1", nil); err != nil || status != perdure.Pending && status != perdure.InProgress {
 		t.Errorf("Resume: got %v, %v, want it due", status, err)
 	}
 	advance(time.Minute)
@@ -145,7 +150,7 @@ func parked(t *testing.T, e *env) {
 
 func resumeConflict(t *testing.T, e *env) {
 	e.outcome(t, e.start(t, request("echo", "t1", "i1", "x")))
-	_, err := e.client.Resume(t.Context(), "t1")
+	_, err := e.client.Resume(t.Context(), "t1", nil)
 	if c, ok := errors.AsType[*perdure.ConflictError](err); !ok || c.Status != perdure.Completed {
 		t.Errorf("got %v, want a ConflictError, completed", err)
 	}
@@ -159,5 +164,106 @@ func longReason(t *testing.T, e *env) {
 	}
 	if _, err := e.client.Terminate(t.Context(), "t1", &perdure.TerminateOptions{Reason: "\xff"}); !errors.Is(err, perdure.ErrInvalid) {
 		t.Errorf("Terminate: got %v, want ErrInvalid", err)
+	}
+}
+
+func repeatedCancel(t *testing.T, e *env) {
+	first := e.start(t, request("gate", "t1", "i1", "x"))
+	opts := &perdure.CancelOptions{RequestID: "r1", Reason: "enough"}
+	status, err := e.client.Cancel(t.Context(), "t1", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.outcome(t, first)
+	if err := e.client.Delete(t.Context(), "t1", nil); err != nil {
+		t.Fatal(err)
+	}
+	e.start(t, request("gate", "t1", "i2", "x"))
+	again, err := e.client.Cancel(t.Context(), "t1", opts)
+	if err != nil || again != status {
+		t.Errorf("repeat: got %v, %v, want the first answer, %v", again, err, status)
+	}
+	synctest.Wait()
+	if info, err := e.client.Task(t.Context(), "t1"); err != nil || info.Status != perdure.InProgress || info.Turn.Cancel {
+		t.Errorf("what came later: got %+v, %v, want it unasked", info, err)
+	}
+	e.open <- struct{}{}
+}
+
+func repeatedEnd(t *testing.T, e *env) {
+	a := e.start(t, request("chat", "t1", "i1", "hold"))
+	end := func() error {
+		_, err := e.client.Terminate(t.Context(), "t1", &perdure.TerminateOptions{RequestID: "r1"})
+		return err
+	}
+	remove := func() error { return e.client.Delete(t.Context(), "t1", &perdure.DeleteOptions{RequestID: "r2"}) }
+	for _, do := range []func() error{end, remove} {
+		if err := do(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := e.start(t, request("chat", "t1", "i2", "hold"))
+	if later.Incarnation == a.Incarnation {
+		t.Fatal("it is the same task")
+	}
+	for _, do := range []func() error{remove, end} {
+		if err := do(); err != nil {
+			t.Errorf("repeat: %v", err)
+		}
+	}
+	synctest.Wait()
+	if info, err := e.client.Task(t.Context(), "t1"); err != nil || info.Status != perdure.InProgress || info.Incarnation != later.Incarnation {
+		t.Errorf("what came later: got %+v, %v, want it as it was", info, err)
+	}
+	e.open <- struct{}{}
+}
+
+func repeatedResume(t *testing.T, e *env) {
+	e.start(t, request("loop", "t1", "i1", "loop"))
+	opts := &perdure.ResumeOptions{RequestID: "r1"}
+	var first perdure.Status
+	for try := range 2 {
+		advance(time.Hour)
+		if info, err := e.client.Task(t.Context(), "t1"); err != nil || info.Status != perdure.Parked {
+			t.Fatalf("got %+v, %v, want it parked", info, err)
+		}
+		status, err := e.client.Resume(t.Context(), "t1", opts)
+		if try == 0 {
+			first = status
+		}
+		if err != nil || status != first {
+			t.Errorf("got %v, %v, want the first answer, %v", status, err, first)
+		}
+	}
+	before := e.entries.Load()
+	advance(time.Hour)
+	if n := e.entries.Load(); n != before {
+		t.Errorf("the repeat has let it go on: %d entries", n-before)
+	}
+}
+
+func requestOfAnother(t *testing.T, e *env) {
+	e.start(t, request("gate", "t1", "i1", "x"))
+	if _, err := e.client.Cancel(t.Context(), "t1", &perdure.CancelOptions{RequestID: "r1", Turn: 7}); !errors.Is(err, perdure.ErrNotFound) {
+		t.Errorf("cancel of a turn that is not there: got %v", err)
+	}
+	if _, err := e.client.Cancel(t.Context(), "t1", &perdure.CancelOptions{RequestID: "r1"}); err != nil {
+		t.Errorf("the ID of a request that was refused: %v", err)
+	}
+	_, err := e.client.Terminate(t.Context(), "t1", &perdure.TerminateOptions{RequestID: "r1"})
+	if _, ok := errors.AsType[*perdure.ConflictError](err); !ok {
+		t.Errorf("the ID of another operation: got %v, want a *ConflictError", err)
+	}
+}
+
+func unnamed(t *testing.T, e *env) {
+	for _, input := range []string{"i1", "i2"} {
+		a := e.start(t, request("gate", "t"+input, input, "x"))
+		if _, err := e.client.Cancel(t.Context(), a.TaskID, nil); err != nil {
+			t.Error(err)
+		}
+		if o := e.outcome(t, a); o.Status != perdure.Cancelled {
+			t.Errorf("%s: got %+v, want cancelled", input, o)
+		}
 	}
 }

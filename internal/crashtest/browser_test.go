@@ -62,7 +62,7 @@ func TestABrowserRejoinsOverKilledServers(t *testing.T) {
 	address, read := reports(t)
 	p := newPlace(t)
 	p.start("")
-	const steps, kills = 150, 2
+	const steps, kills = 400, 2
 	if _, err := work.Start(t.Context(), p.client, Work{Steps: steps, PauseMS: 20, Every: 50}, &perdure.StartOptions{TaskID: "a"}); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type emitter struct {
 	writing bool          // a goroutine writes, until there is nothing to write
 	last    time.Time     // when it last began to
 	err     error         // why it has given up
+	loss    error         // what has become of events that Emit took and the store refused; nil once it is told
 	room    chan struct{} // closed when events have been taken; nil while nobody waits for that
 	many    chan struct{} // capacity 1: enough wait to be written at once; made with the goroutine
 	gone    sync.WaitGroup
@@ -43,7 +44,7 @@ func (a *Attempt) Emit(ctx context.Context, events ...[]byte) error {
 		return err
 	}
 	for i, e := range events {
-		sealed, err := a.e.encode(place{event, a.task.ID, ""}, e)
+		sealed, err := a.e.encode(place{ofEvent, a.task.ID, ""}, e)
 		if err != nil {
 			return fmt.Errorf("encode event: %w", err)
 		}
@@ -67,16 +68,8 @@ func (a *Attempt) CheckEvents(events ...[]byte) error {
 	return nil
 }
 
-// Writable returns why the turn may no longer write; nil if it may.
-func (a *Attempt) Writable() error {
-	if a.ctx.Err() != nil {
-		return context.Cause(a.ctx)
-	}
-	return nil
-}
-
 // Emitted wakes readers of the task's stream: something was emitted beside the store.
-func (a *Attempt) Emitted() { a.e.streams.wake(a.lease.Incarnation) }
+func (a *Attempt) Emitted() { a.e.streams.wake(a.life.lease.Incarnation) }
 
 func (a *Attempt) append(ctx context.Context, event []byte) error {
 	for {
@@ -101,6 +94,10 @@ func (a *Attempt) tryAppend(event []byte) (room chan struct{}, err error) {
 	if m.err != nil {
 		return nil, m.err
 	}
+	if err := m.loss; err != nil {
+		m.loss = nil
+		return nil, err
+	}
 	if a.ctx.Err() != nil {
 		return nil, context.Cause(a.ctx)
 	}
@@ -120,7 +117,7 @@ func (a *Attempt) tryAppend(event []byte) (room chan struct{}, err error) {
 		}
 		m.gone.Go(a.writeEvents)
 	case m.enough(a.e.cfg.EmitEvents):
-		wake(m.many)
+		ring(m.many)
 	}
 	return nil, nil
 }
@@ -130,8 +127,8 @@ func (m *emitter) enough(most int) bool {
 	return len(m.events) >= min(flushCount, most) || m.bytes >= flushBytes
 }
 
-// take empties the buffer.
-func (m *emitter) take() [][]byte {
+// collect empties the buffer.
+func (m *emitter) collect() [][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	events := m.events
@@ -146,26 +143,23 @@ func (m *emitter) take() [][]byte {
 // writeEvents is the goroutine that writes what was emitted, until nothing waits.
 func (a *Attempt) writeEvents() {
 	for a.untilWrite() {
-		select {
-		case a.saving <- struct{}{}:
-		case <-a.ctx.Done():
+		if a.pen.lock(a.ctx) != nil {
 			continue
 		}
-		err := a.flush()
-		<-a.saving
-		if err != nil {
-			a.emitter.fail(a.lostBy(err))
+		if err := a.flush(); err != nil {
+			a.emitter.fail(a.lostBy(err)) // before the pen is free: the turn's end must not leave out what is lost here
 		}
+		a.pen.unlock()
 	}
 }
 
-// flush writes what waits. a.saving is held.
+// flush writes what waits. The pen is held.
 func (a *Attempt) flush() error {
-	events := a.emitter.take()
+	events := a.emitter.collect()
 	if len(events) == 0 {
 		return nil // a checkpoint has written them
 	}
-	return a.write(a.ctx, &store.CheckpointRequest{Events: events})
+	return a.pen.write(a.ctx, a, &store.CheckpointRequest{Events: events})
 }
 
 // untilWrite waits until what was emitted is to be written. It returns false, and ends the goroutine, when
@@ -198,12 +192,26 @@ func (a *Attempt) untilWrite() bool {
 	return true
 }
 
-// fail makes all that follows fail.
+// fail makes all that follows fail; a refusal of what was to be written, what follows next.
 func (m *emitter) fail(err error) {
 	m.mu.Lock()
+	if isContent(err) {
+		m.loss = fmt.Errorf("events that were emitted before are lost: %w", err)
+		m.mu.Unlock()
+		return
+	}
 	m.err = err
 	m.mu.Unlock()
-	m.take()
+	m.collect()
+}
+
+// tellLoss returns, once, that events are lost which Emit took.
+func (m *emitter) tellLoss() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	err := m.loss
+	m.loss = nil
+	return err
 }
 
 // errReturned is what emitting gets once the handler has returned.
@@ -218,72 +226,14 @@ func (m *emitter) close() {
 	}
 }
 
-// write sends a request of this turn, after the one before if the result of that is unknown: both have
-// numbers by which the store recognises them (O6). It repeats until the result is known or ctx ends.
-// a.saving is held.
-func (a *Attempt) write(ctx context.Context, req *store.CheckpointRequest) error {
-	req.Lease = a.lease
-	if err := a.resend(ctx); err != nil {
-		a.owe(req)
-		return err
-	}
-	a.number++
-	req.Number = a.number
-	a.unknown = req
-	return a.resend(ctx)
-}
-
-// resend sends the request whose result is unknown, if there is one.
-func (a *Attempt) resend(ctx context.Context) error {
-	if a.unknown == nil {
-		return nil
-	}
-	req := a.unknown
-	err := a.e.repeat(ctx, 0, func(ctx context.Context) error {
-		_, err := a.e.store.Checkpoint(ctx, req)
-		return err
-	})
-	if err == nil || store.Definite(err) {
-		a.unknown = nil
-	}
-	if err == nil {
-		a.e.stats.events.Add(int64(len(req.Events)))
-		a.e.streams.wake(a.lease.Incarnation)
-	}
-	return err
-}
-
-// owe keeps the events of a request that was never sent for the next one.
-func (a *Attempt) owe(req *store.CheckpointRequest) {
-	m := &a.emitter
+// putBack keeps the events of a request that was never sent for the next one.
+func (m *emitter) putBack(events [][]byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range req.Events {
+	for _, e := range events {
 		m.bytes += len(e)
 	}
-	m.events = append(req.Events, m.events...)
-}
-
-// KeepEvents keeps what the try before had emitted after its last checkpoint, which would otherwise be taken
-// back (E2). It returns when that is durable, with the last event of this turn, or nil if there is none. It
-// must come before the first Emit and Checkpoint of an entry: ErrKeepEvents. Other errors are as those of
-// Checkpoint.
-func (a *Attempt) KeepEvents(ctx context.Context) (*store.Event, error) {
-	ctx, stop := a.whileHeld(ctx)
-	defer stop()
-	select {
-	case a.saving <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	defer func() { <-a.saving }()
-	if a.number > 0 || a.emitter.begun() {
-		return nil, ErrKeepEvents
-	}
-	if err := a.write(ctx, &store.CheckpointRequest{KeepEvents: true}); err != nil {
-		return nil, a.lostBy(err)
-	}
-	return a.lastEvent(ctx)
+	m.events = append(events, m.events...)
 }
 
 func (m *emitter) begun() bool {
@@ -295,37 +245,40 @@ func (m *emitter) begun() bool {
 // lastPage is how many events lastEvent looks at at once.
 const lastPage = 100
 
-// lastEvent reads the last message of this turn.
+// lastEvent reads the last message of this turn, going back piece by piece.
 func (a *Attempt) lastEvent(ctx context.Context) (*store.Event, error) {
-	q := store.EventsQuery{TaskID: a.task.ID, Incarnation: a.lease.Incarnation, Committed: true, Limit: lastPage}
-	for before := a.task.LastEvent; before > 0; before -= lastPage {
-		q.After = max(0, before-lastPage)
-		var page *store.EventPage
-		err := a.e.repeat(ctx, 0, func(ctx context.Context) (err error) {
-			page, err = a.e.store.Events(ctx, q)
-			return err
-		})
-		if err != nil {
+	for upTo := a.task.LastEvent; upTo > 0; upTo -= lastPage {
+		last, err := a.lastMessage(ctx, max(0, upTo-lastPage), upTo)
+		switch {
+		case err != nil:
 			return nil, err
+		case last == nil:
+			continue
+		case last.Turn != a.task.Turn.Number:
+			return nil, nil
 		}
-		if e, found := lastOf(page.Events, a.task.Turn.Number); e != nil || found {
-			return a.e.unsealEvent(a.task.ID, e)
-		}
+		return a.e.unsealEvent(a.task.ID, last)
 	}
 	return nil, nil
 }
 
-// lastOf returns the last message of a turn. over says that those before are of other turns.
-func lastOf(events []store.Event, turn int64) (last *store.Event, over bool) {
-	for i := len(events) - 1; i >= 0; i-- {
-		e := &events[i]
-		if e.Kind != store.EventMessage {
-			continue
+// lastMessage returns the last message in a part of the stream that still stands; nil if there is none.
+func (a *Attempt) lastMessage(ctx context.Context, after, upTo int64) (last *store.Event, err error) {
+	q := store.EventsQuery{TaskID: a.task.ID, Incarnation: a.life.lease.Incarnation, Committed: true, Limit: lastPage}
+	for q.After = after; q.After < upTo; {
+		page, err := repeat(ctx, a.e, manner{}, func(ctx context.Context) (*store.EventPage, error) { return a.e.store.Events(ctx, q) })
+		if err != nil {
+			return nil, err
 		}
-		if e.Turn != turn {
-			return nil, true
+		for i, e := range page.Events {
+			if e.Kind == store.EventMessage && e.Number <= upTo {
+				last = &page.Events[i]
+			}
 		}
-		return e, true
+		if page.Next <= q.After {
+			break
+		}
+		q.After = page.Next
 	}
-	return nil, false
+	return last, nil
 }

@@ -1,8 +1,10 @@
 // Package engine runs turns: it takes leases from a store, enters handlers, and writes what they leave.
 // It is untyped (payloads are JSON) and knows the store and nothing above it.
 //
-// The files follow a task: inbox (start), claim (lease), attempt (run), keeper (heartbeat), checkpoint,
-// interrupt, boundary (end), wake (watch), shutdown.
+// What runs here, and what may, is decided in three places that start nothing and call nobody: life (an attempt as a
+// state machine), slots (what bounds it) and roster (all of them). The other files follow a task: inbox (start), claim
+// (lease), enter (run), keeper (heartbeat), pen (checkpoint), emit, interrupt, decide and settle (end), await and tail
+// (watch), shutdown.
 package engine
 
 import (
@@ -41,15 +43,6 @@ type Func struct {
 	Retryable      func(error) bool // nil: every error
 }
 
-// Codec encodes payloads before they are stored. Its methods are called concurrently.
-type Codec interface {
-	// Encode returns what is stored for a payload. The label says where it belongs; Decode gets the same.
-	Encode(label string, plain []byte) ([]byte, error)
-	Decode(label string, stored []byte) ([]byte, error)
-	// Digests identifies the canonical JSON of an input under every key held, the current one first.
-	Digests(canonical []byte) []store.Digest
-}
-
 // Config is what an engine needs.
 type Config struct {
 	Store       store.Store
@@ -70,72 +63,65 @@ type Config struct {
 
 // Engine runs turns. Its methods may be called concurrently.
 type Engine struct {
-	cfg   Config
-	store store.Store
-	funcs map[string]*Func
-	log   *slog.Logger
-	sole  bool // the store proves that there is one engine: no lease lapses by time
+	cfg     Config
+	store   store.Store
+	funcs   map[string]*Func
+	log     *slog.Logger
+	sole    bool          // the store proves that there is one engine: no lease lapses by time
+	uptimer store.Uptimer // nil where leases do not lapse while a machine sleeps
 
-	hub     *hub // wakes those who wait for outcomes
-	streams *hub // wakes those who read streams
-	tails   tails
-	due     chan struct{} // wakes the claim loop; capacity 1
-	post    chan struct{} // wakes the mail loop; capacity 1
-	audit   chan struct{} // wakes the audit; capacity 1
-	stats   stats
+	bells    bells
+	hub      *hub // wakes those who wait for outcomes
+	streams  *hub // wakes those who read streams
+	tails    tails
+	stats    stats
+	troubles troubles
+	clocks   clocks
+	detached tally // operations under way whose callers have gone
 
-	leaving chan struct{} // closed when the shutdown begins
+	leaving chan struct{}   // closed when the shutdown begins
+	over    context.Context // ends when nothing is written any more
+	end     context.CancelFunc
 
-	mu       sync.Mutex
-	state    state
-	worker   *worker             // nil while not registered
-	running  map[int64]*Attempt  // by incarnation: turns that this engine holds the lease of
-	live     map[string]*Attempt // by task ID: handlers that have not returned
-	stuck    map[string]int      // by task ID: how many of them have lost their lease
-	reserved int                 // slots promised to operations under way
-	busy     map[string]int      // slots taken or promised, by func
-	waiting  map[string]bool     // funcs that may have due tasks waiting for a slot
-	probing  *Attempt            // the suspect that was entered last (R4)
-	requests int64
-	inflight map[int64]bool // requests that may be given a lease
-	early    []news         // for turns whose lease is on its way here
-	swept    bool           // the first claim pass is done
-	healthy  bool           // the last heartbeat was taken
-	failing  bool           // the last heartbeat was not taken
-	hinted   bool           // the store tells at present of what others write
-
-	goroutines int           // that run handlers
-	quiet      chan struct{} // closed when there are none and no lease is under way; nil until shutdown
+	mu         sync.Mutex
+	roster     roster
+	worker     *registration // nil while not registered
+	health     health
+	hinted     bool            // the store tells at present of what others write
+	missed     int64           // not 0: news were not kept that leases of requests up to this one may have had to hear
+	looking    map[string]bool // tasks that are looked at, and whether once more is asked for
+	early      []early         // for turns whose lease is on its way here
+	goroutines int             // that run handlers or write their ends
+	quiet      chan struct{}   // closed when there are none and no lease is under way; nil until shutdown
 }
 
-type state int
-
-const (
-	idle state = iota
-	active
-	draining
-	stopped
-)
-
-// worker is one registration of this engine. Its context ends when it may no longer write.
-type worker struct {
-	id     string
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+// bells wake the loops of an engine.
+type bells struct {
+	due   bell // the claim loop
+	post  bell // the mail loop
+	audit bell // the audit of leases
 }
 
 // New returns an engine. It starts nothing.
 func New(cfg Config) *Engine {
 	e := &Engine{
-		cfg: cfg, store: cfg.Store, log: cfg.Logger, funcs: make(map[string]*Func, len(cfg.Funcs)),
-		hub: newHub(), streams: newHub(), tails: tails{of: map[int64]*tail{}}, due: make(chan struct{}, 1), post: make(chan struct{}, 1), audit: make(chan struct{}, 1),
+		cfg: cfg, store: cfg.Store, funcs: make(map[string]*Func, len(cfg.Funcs)),
+		bells:   bells{newBell(), newBell(), newBell()},
+		looking: map[string]bool{}, hub: newHub(), streams: newHub(), tails: tails{of: map[int64]*tail{}},
 		leaving: make(chan struct{}),
-		running: map[int64]*Attempt{}, live: map[string]*Attempt{}, stuck: map[string]int{}, busy: map[string]int{}, waiting: map[string]bool{}, inflight: map[int64]bool{},
 	}
+	e.over, e.end = context.WithCancel(context.Background())
+	e.log = guardLog(cfg.Logger, &e.stats.logsDropped)
 	_, e.sole = cfg.Store.(store.Exclusive)
-	for i := range cfg.Funcs {
-		e.funcs[cfg.Funcs[i].Name] = &cfg.Funcs[i]
+	if !e.sole {
+		e.uptimer, _ = cfg.Store.(store.Uptimer)
 	}
+	limits := map[string]int{}
+	for i := range cfg.Funcs {
+		f := &cfg.Funcs[i]
+		e.funcs[f.Name], limits[f.Name] = f, f.MaxRunning
+	}
+	e.roster = newRoster(newSlots(cfg.MaxRunning, limits, e.bells.due.ring))
 	return e
 }
 
@@ -143,26 +129,26 @@ func New(cfg Config) *Engine {
 // after a complete shutdown and a *LeftError when handlers did not return. Errors to start with:
 // store.ErrStoreInUse; ErrRunning when it has been called before.
 func (e *Engine) Run(ctx context.Context) error {
-	if err := e.activate(); err != nil {
-		return err
+	if !e.become(idle, active) {
+		return ErrRunning
 	}
 	unlock, err := e.lock()
 	if err != nil {
-		e.setState(idle)
+		e.become(active, idle)
 		return err
 	}
 	defer unlock()
 	return e.serve(ctx)
 }
 
-func (e *Engine) activate() error {
+func (e *Engine) become(from, to state) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state != idle {
-		return ErrRunning
+	if e.roster.state != from {
+		return false
 	}
-	e.state = active
-	return nil
+	e.roster.state = to
+	return true
 }
 
 func (e *Engine) lock() (func(), error) {
@@ -170,12 +156,6 @@ func (e *Engine) lock() (func(), error) {
 		return x.Lock()
 	}
 	return func() {}, nil
-}
-
-func (e *Engine) setState(s state) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.state = s
 }
 
 // serve runs the loops until ctx ends or the store is closed, then shuts down.
@@ -208,10 +188,9 @@ func (e *Engine) serve(ctx context.Context) error {
 	if left == nil {
 		within(e.quiet, lastWrites)
 	}
-	for _, a := range e.attempts() {
-		a.resolve(nil)
-	}
+	e.end()
 	e.allChanged()
+	e.detached.wait()
 	if cause := context.Cause(serving); errors.Is(cause, store.ErrClosed) {
 		return cause
 	}
@@ -232,8 +211,8 @@ func (e *Engine) Running(fn string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := 0
-	for _, a := range e.running {
-		if a.task.Func == fn {
+	for _, l := range e.roster.leases {
+		if l.fn == fn {
 			n++
 		}
 	}
@@ -244,72 +223,14 @@ func (e *Engine) Running(fn string) int {
 func (e *Engine) WorkerID() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.worker == nil {
-		return ""
-	}
-	return e.worker.id
+	return e.roster.worker
 }
+
+// HasStopped reports whether the engine has run and writes nothing any more.
+func (e *Engine) HasStopped() bool { return e.over.Err() != nil }
 
 // Draining returns a channel that is closed when the shutdown begins.
 func (e *Engine) Draining() <-chan struct{} { return e.leaving }
-
-// Ready reports why the engine is not ready to take work; nil when it is (rule R5).
-func (e *Engine) Ready() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	switch {
-	case e.state == draining || e.state == stopped:
-		return ErrShuttingDown
-	case e.state == idle:
-		return errors.New("engine is not running")
-	case !e.healthy:
-		return ErrUnavailable
-	case !e.swept:
-		return errors.New("first sweep is not done")
-	}
-	return nil
-}
-
-func (e *Engine) encode(at place, plain []byte) ([]byte, error) {
-	if e.cfg.Codec == nil || plain == nil {
-		return plain, nil
-	}
-	return e.cfg.Codec.Encode(at.label(), plain)
-}
-
-func (e *Engine) decode(at place, stored []byte) ([]byte, error) {
-	if e.cfg.Codec == nil || stored == nil {
-		return stored, nil
-	}
-	return e.cfg.Codec.Decode(at.label(), stored)
-}
-
-// place says where a payload belongs: its kind, its task, and for metadata its key.
-type place struct{ kind, task, key string }
-
-// Kinds of payloads.
-const (
-	input    = "input"
-	output   = "output"
-	metadata = "metadata"
-	event    = "event"
-)
-
-// label is the place for the codec. No task ID has a slash.
-func (p place) label() string {
-	if p.key == "" {
-		return p.kind + ":" + p.task
-	}
-	return p.kind + ":" + p.task + "/" + p.key
-}
-
-// wake makes a receiver of c run once more.
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // raw is a JSON value.
 type raw = json.RawMessage

@@ -3,43 +3,57 @@ package engine
 import (
 	"context"
 	"fmt"
-	"time"
+	"sync/atomic"
 
 	"github.com/perdure/perdure/store"
-)
-
-// Delays between tries of a store operation whose result is unknown, and how long a caller without a
-// deadline of its own is kept.
-const (
-	firstBackoff = 10 * time.Millisecond
-	maxBackoff   = time.Second
-	patience     = 15 * time.Second
 )
 
 // Offer gives a task an input. The input must be valid JSON in req.Input, not yet encoded, and req.InputID
 // must be set. When the turn is entered by this engine, its Attempt is returned to wait on.
 func (e *Engine) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, *Attempt, error) {
-	if err := e.seal(req); err != nil {
+	if err := e.sealInput(req); err != nil {
 		return nil, nil, err
 	}
-	w, err := e.admit(req)
+	w, s, err := e.admit(req)
 	if err != nil {
 		return nil, nil, err
 	}
-	o, err := e.offer(ctx, req)
+	var a *Attempt
+	var tries atomic.Int64
+	o, err := carry(ctx, e, func(ctx context.Context) (*store.Offered, error) {
+		this := *req // one that was given up may still be read
+		this.Repeat = tries.Add(1) > 1
+		return e.store.Offer(ctx, &this)
+	}, func(o *store.Offered, err error) { a = e.offered(w, s, req, o, err) })
 	if err != nil {
-		e.refund(req, err)
 		return nil, nil, fmt.Errorf("start task %s with input %s: %w", req.TaskID, req.InputID, err)
+	}
+	return o, a, nil
+}
+
+// offered acts on the answer to an offer. It returns the attempt of its turn if that runs here.
+func (e *Engine) offered(w *registration, reserved *slot, req *store.OfferRequest, o *store.Offered, err error) *Attempt {
+	if err != nil || o.Entry == nil {
+		e.mu.Lock()
+		reserved.free()
+		e.answered(req.Request)
+		e.mu.Unlock()
+	}
+	if err != nil {
+		if !store.Definite(err) {
+			e.bells.audit.ring() // the lease may have been given all the same
+		}
+		e.lookAfter(req.TaskID, err)
+		return nil
 	}
 	var a *Attempt
 	if o.Entry != nil {
-		a = e.enter(w, o.Entry, req.Request)
+		a = e.receive(w, o.Entry, reserved, req.Request)
 	} else {
-		e.refund(req, nil)
 		a = e.find(o.Incarnation, o.Turn)
 	}
 	e.follow(o)
-	return o, a, nil
+	return a
 }
 
 // OfferTx is Offer within a transaction of the caller's. It is tried once: whether it is tried again is for
@@ -49,7 +63,7 @@ func (e *Engine) OfferTx(ctx context.Context, tx any, req *store.OfferRequest) (
 	if !ok {
 		return nil, fmt.Errorf("%w: the store takes part in none", store.ErrTx)
 	}
-	if err := e.seal(req); err != nil {
+	if err := e.sealInput(req); err != nil {
 		return nil, err
 	}
 	select {
@@ -64,115 +78,42 @@ func (e *Engine) OfferTx(ctx context.Context, tx any, req *store.OfferRequest) (
 	return o, nil
 }
 
-// seal digests and encodes the input.
-func (e *Engine) seal(req *store.OfferRequest) (err error) {
-	canonical, err := canonicalJSON(req.Input)
-	if err != nil {
-		return err
-	}
-	if e.cfg.Codec != nil {
-		req.Digests = e.cfg.Codec.Digests(canonical)
-	} else {
-		req.Digests = []store.Digest{digest(canonical)}
-	}
-	req.Input, err = e.encode(place{input, req.TaskID, ""}, req.Input)
-	return err
-}
-
-// admit decides whether a lease is asked for, and if so takes a slot for it.
-func (e *Engine) admit(req *store.OfferRequest) (*worker, error) {
+// admit decides whether a lease is asked for, and if so reserves a slot for it. A task whose last handler is still
+// inside is left to a claim.
+func (e *Engine) admit(req *store.OfferRequest) (*registration, *slot, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state == draining || e.state == stopped {
-		return nil, ErrShuttingDown
+	if e.roster.state == draining || e.roster.state == stopped {
+		return nil, nil, ErrShuttingDown
 	}
 	w := e.worker
 	if w == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	req.Worker = w.id
-	fn := e.funcs[req.Func]
-	if fn == nil || e.stuck[req.TaskID] > 0 {
-		return w, nil
+	if e.funcs[req.Func] == nil || e.roster.inside[req.TaskID] != nil {
+		return w, nil, nil
 	}
-	if e.waiting[fn.Name] || e.room(fn) == 0 {
-		e.waiting[fn.Name] = true
-		return w, nil
+	s := e.roster.slots.reserve(req.Func)
+	if s != nil {
+		req.Lease, req.Request = true, e.roster.tickets.issue()
 	}
-	e.requests++
-	req.Lease, req.Request = true, e.requests
-	e.inflight[req.Request] = true
-	e.reserved++
-	e.busy[fn.Name]++
-	return w, nil
-}
-
-// room returns how many more turns of fn may run here. e.mu is held.
-func (e *Engine) room(fn *Func) int {
-	n := e.cfg.MaxRunning - len(e.running) - e.reserved
-	if fn.MaxRunning > 0 {
-		n = min(n, fn.MaxRunning-e.busy[fn.Name])
-	}
-	return max(n, 0)
-}
-
-// refund gives back the slot of an offer that was not given a lease. When the result is unknown, the
-// lease may have been given all the same: the audit finds it.
-func (e *Engine) refund(req *store.OfferRequest, err error) {
-	if !req.Lease {
-		return
-	}
-	e.mu.Lock()
-	e.reserved--
-	e.free(req.Func)
-	e.answered(req.Request)
-	e.mu.Unlock()
-	if err != nil && !store.Definite(err) {
-		wake(e.audit)
-	}
-}
-
-// free gives back a func's slot. e.mu is held.
-func (e *Engine) free(fn string) {
-	if e.busy[fn]--; e.busy[fn] <= 0 {
-		delete(e.busy, fn)
-	}
-	if len(e.waiting) > 0 {
-		wake(e.due)
-	}
-}
-
-// answered notes that an operation that could give a lease is over. e.mu is held.
-func (e *Engine) answered(request int64) {
-	delete(e.inflight, request)
-	e.dropNews()
-	e.settleDown()
-}
-
-func (e *Engine) offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
-	var o *store.Offered
-	try := *req
-	err := e.repeat(ctx, patience, func(ctx context.Context) (err error) {
-		this := try // a call that was given up may still be read
-		o, err = e.store.Offer(ctx, &this)
-		try.Repeat = true
-		return err
-	})
-	return o, err
+	return w, s, nil
 }
 
 // follow acts on what an offer did to a turn that runs here, or tells the claim loop of one that could.
-// An input that is known because an earlier try of the same call was applied is news too (O6).
 func (e *Engine) follow(o *store.Offered) {
 	if o.Decision == store.Attached {
 		return
 	}
 	e.tell(o.Incarnation, o.Epoch, func(a *Attempt) {
-		a.behind(o.Behind, o.Version)
-		a.interrupt(Causes{Steered: o.Steered})
+		a.queue.note(o.Behind, o.Version)
+		if o.Steered {
+			a.steered()
+		}
 	})
 	if o.Due {
-		wake(e.due)
+		e.bells.due.ring()
 	}
 	if len(o.Replaced) > 0 {
 		e.changed(o.Incarnation)
@@ -183,53 +124,9 @@ func (e *Engine) follow(o *store.Offered) {
 func (e *Engine) find(incarnation, turn int64) *Attempt {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a := e.running[incarnation]
-	if a == nil || turn != 0 && a.task.Turn.Number != turn {
+	l := e.roster.newest[incarnation]
+	if l == nil || turn != 0 && l.of.task.Turn.Number != turn {
 		return nil
 	}
-	return a
-}
-
-// repeat runs op until its result is known: it succeeded or was refused. One try may take no longer than
-// a lease, after which its result counts as unknown. repeat gives up when ctx ends, or after the given
-// time when that is not zero, with ErrUnavailable.
-func (e *Engine) repeat(ctx context.Context, atMost time.Duration, op func(context.Context) error) error {
-	begin := time.Now()
-	delay := firstBackoff
-	for {
-		err := e.bounded(ctx, op)
-		if err == nil || store.Definite(err) {
-			return err
-		}
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		if atMost > 0 && time.Since(begin) >= atMost {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		if !pause(ctx, delay) {
-			return context.Cause(ctx)
-		}
-		delay = min(2*delay, maxBackoff)
-	}
-}
-
-// bounded runs op once, for no longer than a lease: a store whose answer never comes must not hold up
-// those who could ask again.
-func (e *Engine) bounded(ctx context.Context, op func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.Lease)
-	defer cancel()
-	return op(ctx)
-}
-
-// pause waits for d; it reports false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return l.of
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/perdure/perdure/store"
 )
 
 // Causes say why a turn is interrupted. They only grow within a turn (rule C2).
@@ -21,6 +24,9 @@ func (c Causes) Any() bool { return c.Steered || c.Cancel || c.Deadline || c.Shu
 
 // steeredOnly reports whether a newer input is all there is.
 func (c Causes) steeredOnly() bool { return c.Steered && !c.Cancel && !c.Deadline && !c.Shutdown }
+
+// shutdownOnly reports whether the end of the engine is all there is.
+func (c Causes) shutdownOnly() bool { return c.Shutdown && !c.Cancel && !c.Deadline && !c.Steered }
 
 func (c Causes) String() string {
 	var s []string
@@ -54,31 +60,109 @@ func (e *InterruptError) Error() string { return fmt.Sprintf("%v: %v", ErrInterr
 // Is makes errors.Is(err, ErrInterrupted) true.
 func (e *InterruptError) Is(target error) bool { return target == ErrInterrupted }
 
-// interrupt adds causes to the turn and fires its interrupt. A steer alone waits for the func's grace.
-func (a *Attempt) interrupt(more Causes) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.causes = a.causes.with(more)
-	if a.causes.Steered && a.grace == nil && a.fn.SteerGrace > 0 && !a.returned {
-		a.grace = time.AfterFunc(a.fn.SteerGrace, a.endGrace)
-	}
-	a.fireIfCaused()
+// The doors into an interrupt are these methods, each for one cause, and no others:
+//
+//	atEntry        what the store knew when the turn was leased      (enter.go)
+//	steered        a newer input, given here or elsewhere            (inbox.go, mail.go)
+//	cancelled      a cancel, from here or elsewhere                  (signal.go, mail.go)
+//	pastDeadline   the turn's deadline                               (deadline.go)
+//	shuttingDown   the end of the engine                             (shutdown.go)
+
+func (a *Attempt) atEntry() {
+	t := a.task
+	a.interrupt.add(Causes{
+		Steered: t.Nudging > 0, Cancel: t.Turn.Cancel, CancelReason: t.Turn.CancelReason,
+		Deadline: !t.Turn.Deadline.IsZero() && !t.EnteredAt.Before(t.Turn.Deadline),
+	})
 }
 
-func (a *Attempt) endGrace() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.graceOver = true
-	a.fireIfCaused()
+func (a *Attempt) steered() { a.interrupt.add(Causes{Steered: true}) }
+
+func (a *Attempt) cancelled(reason string) {
+	a.interrupt.add(Causes{Cancel: true, CancelReason: reason})
 }
 
-// fireIfCaused fires the interrupt, if there is a cause and anybody who could see it. a.mu is held.
-func (a *Attempt) fireIfCaused() {
-	held := a.causes.steeredOnly() && a.fn.SteerGrace > 0 && !a.graceOver
-	if a.fire != nil && a.causes.Any() && !held {
-		a.fire(&InterruptError{Causes: a.causes})
+func (a *Attempt) pastDeadline() { a.interrupt.add(Causes{Deadline: true}) }
+
+func (a *Attempt) shuttingDown() { a.interrupt.add(Causes{Shutdown: true}) }
+
+// interrupt is a turn's cooperative interrupt: its causes, and whether the handler has been shown any.
+type interrupt struct {
+	grace time.Duration // for which a steer alone does not fire it
+
+	mu        sync.Mutex
+	causes    Causes
+	shown     bool
+	closed    bool            // the handler has returned
+	ctx       context.Context // made when the handler first asks for it
+	fire      context.CancelCauseFunc
+	timer     *time.Timer // of the grace
+	graceOver bool
+}
+
+// add adds causes, and fires. A steer alone waits for the func's grace.
+func (i *interrupt) add(more Causes) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.causes = i.causes.with(more)
+	if i.causes.Steered && i.timer == nil && i.grace > 0 && !i.closed {
+		i.timer = time.AfterFunc(i.grace, i.endGrace)
+	}
+	i.fireIfCaused()
+}
+
+func (i *interrupt) endGrace() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.graceOver = true
+	i.fireIfCaused()
+}
+
+// fireIfCaused fires, if there is a cause and anybody who could see it. i.mu is held.
+func (i *interrupt) fireIfCaused() {
+	held := i.causes.steeredOnly() && i.grace > 0 && !i.graceOver
+	if i.fire != nil && i.causes.Any() && !held {
+		i.shown = true
+		i.fire(&InterruptError{Causes: i.causes})
 	}
 }
+
+// context returns the context that ends on the interrupt too.
+func (i *interrupt) context(parent context.Context) context.Context {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.ctx == nil {
+		i.ctx, i.fire = context.WithCancelCause(parent)
+		i.fireIfCaused()
+	}
+	return i.ctx
+}
+
+// show returns the causes to the handler.
+func (i *interrupt) show() Causes {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.shown = i.shown || i.causes.Any()
+	return i.causes
+}
+
+// close ends the interrupt when the handler has returned, and returns its causes and whether the handler was shown any.
+// A deadline that has passed counts as shown.
+func (i *interrupt) close(overdue bool) (causes Causes, shown bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.closed = true
+	if i.timer != nil {
+		i.timer.Stop()
+	}
+	if overdue {
+		i.causes.Deadline, i.shown = true, true
+	}
+	return i.causes, i.shown
+}
+
+// Interrupt returns the context that ends on a cooperative request too.
+func (a *Attempt) Interrupt() context.Context { return a.interrupt.context(a.ctx) }
 
 // SafePoint returns the interrupt's error as soon as there is a cause, whatever the grace of a steer; the
 // cause of the end of ctx, or of the attempt's own, if that is over; else nil.
@@ -86,7 +170,7 @@ func (a *Attempt) SafePoint(ctx context.Context) error {
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
-	if causes := a.Causes(); causes.Any() {
+	if causes := a.interrupt.show(); causes.Any() {
 		return &InterruptError{Causes: causes}
 	}
 	if ctx.Err() != nil {
@@ -95,51 +179,42 @@ func (a *Attempt) SafePoint(ctx context.Context) error {
 	return nil
 }
 
-// Causes returns why the turn is interrupted; none while it is not.
-func (a *Attempt) Causes() Causes {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.causes
+// Causes returns why the turn is interrupted, to its handler; none while it is not.
+func (a *Attempt) Causes() Causes { return a.interrupt.show() }
+
+// queue is what waits behind a turn, as of a version of its task.
+type queue struct {
+	mu      sync.Mutex
+	inputs  int
+	version int64
 }
 
-// behind notes how many inputs wait behind the turn, as of a version of its task.
-func (a *Attempt) behind(n int, version int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if version > a.version {
-		a.pending, a.version = n, version
+// note takes the news of a version of the task, unless it is older than what is known.
+func (q *queue) note(inputs int, version int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if version > q.version {
+		q.inputs, q.version = inputs, version
 	}
 }
 
-// watchDeadline arms the turn's deadline: first the interrupt, and after the grace the end (C5). A turn
-// that is entered past its deadline has its grace from that entry.
-func (a *Attempt) watchDeadline() {
-	if a.task.Turn.Deadline.IsZero() {
+// Pending returns how many inputs wait behind the turn.
+func (a *Attempt) Pending() int {
+	a.queue.mu.Lock()
+	defer a.queue.mu.Unlock()
+	return a.queue.inputs
+}
+
+// hear brings a piece of mail to the turn that it is for.
+func (a *Attempt) hear(m store.Mail) {
+	switch m.Kind {
+	case store.MailTerminated, store.MailDeleted:
+		a.lose(ErrTerminated)
 		return
+	case store.MailSteered:
+		a.steered()
+	case store.MailCancel:
+		a.cancelled(m.Reason)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	left := max(a.task.Turn.Deadline.Sub(a.task.EnteredAt), 0)
-	a.deadline = time.AfterFunc(left, a.pastDeadline)
-}
-
-func (a *Attempt) pastDeadline() {
-	a.interrupt(Causes{Deadline: true})
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.returned {
-		return
-	}
-	a.deadline = time.AfterFunc(a.task.Settings.TimeoutGrace, a.expire)
-}
-
-// stopTimers ends the turn's timers once its handler has returned.
-func (a *Attempt) stopTimers() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, t := range []*time.Timer{a.deadline, a.grace, a.auto, a.probation} {
-		if t != nil {
-			t.Stop()
-		}
-	}
+	a.queue.note(m.Behind, m.Version)
 }

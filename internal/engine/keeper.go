@@ -3,7 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
-	"slices"
+	"sync"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -11,27 +11,55 @@ import (
 
 const (
 	beatsPerLease = 3
-	mailPoll      = 500 * time.Millisecond
-	sweepEvery    = time.Second
-	sweepLimit    = 200
-	auditEvery    = 30 * time.Second
-	waitingEvery  = 5 * time.Second
-	auditPage     = 500
+	sleepCheck    = time.Second // how often a worker looks whether its machine has slept
 )
 
 // margin is how long before the end of its lease a worker that could not renew stops its turns (O4).
 func (e *Engine) margin() time.Duration { return e.cfg.Lease / 10 }
+
+// registration is this engine as a worker, under an ID that is used once. Its context ends when nothing may be written
+// under it any more.
+type registration struct {
+	id    string
+	ctx   context.Context
+	end   context.CancelCauseFunc
+	lapse *time.Timer // ends it in time, whatever becomes of a call to the store; nil where no lease lapses
+	once  sync.Once
+
+	mu   sync.Mutex
+	beat beat // the last that the store took
+}
+
+// beat is a heartbeat: when it was sent, on the monotonic clock, and how long the machine had been up then.
+type beat struct {
+	sent time.Time
+	up   time.Duration
+}
+
+func (w *registration) last() beat {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.beat
+}
+
+func (w *registration) note(b beat) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.beat = b
+}
 
 // keep registers this engine as a worker, renews it, and starts over under a new ID after a lapse, until
 // ctx ends. What its turns write may go on until base ends. A closed store ends the engine.
 func (e *Engine) keep(ctx, base context.Context, stop context.CancelCauseFunc) {
 	replaces := ""
 	for ctx.Err() == nil {
-		w, sent, err := e.register(ctx, base, replaces)
+		w, err := e.register(ctx, base, replaces)
 		if err == nil {
-			err = e.renew(ctx, w, sent)
+			err = e.renew(ctx, w)
 			if ctx.Err() == nil {
-				replaces = e.fence(w, sent)
+				e.fence(w)
+				e.untilReturned(ctx, w)
+				replaces = w.id
 			}
 		}
 		if errors.Is(err, store.ErrClosed) {
@@ -42,373 +70,178 @@ func (e *Engine) keep(ctx, base context.Context, stop context.CancelCauseFunc) {
 	}
 }
 
-// attend looks, where keep would renew a worker, whether the store answers, until ctx ends. A closed store ends
-// the engine.
-func (e *Engine) attend(ctx context.Context, stop context.CancelCauseFunc) {
-	for more := true; more; more = pause(ctx, e.cfg.Lease/beatsPerLease) {
-		err := e.bounded(ctx, func(ctx context.Context) error {
-			_, err := e.store.Workers(ctx)
-			return err
-		})
-		if errors.Is(err, store.ErrClosed) {
-			e.closed(stop)
-			return
-		}
-		e.beat(ctx, err)
-		e.mu.Lock()
-		e.swept = true // there is nothing to sweep
-		e.mu.Unlock()
-	}
-}
-
 // closed ends the engine: its store is gone.
 func (e *Engine) closed(stop context.CancelCauseFunc) {
-	e.stopTurns(store.ErrLeaseLost)
+	e.mu.Lock()
+	w := e.worker
+	e.mu.Unlock()
+	if w != nil {
+		e.fence(w)
+	}
 	stop(store.ErrClosed)
 }
 
-// register makes a new worker. It returns when the heartbeat was sent, on the monotonic clock.
-func (e *Engine) register(ctx, base context.Context, replaces string) (*worker, time.Time, error) {
-	w := &worker{id: newWorkerID()}
+// register makes a new worker.
+func (e *Engine) register(ctx, base context.Context, replaces string) (*registration, error) {
+	w := &registration{id: newWorkerID()}
 	req := &store.HeartbeatRequest{Worker: w.id, Lease: e.cfg.Lease, First: true, Replaces: replaces, Info: e.cfg.Worker}
 	for _, f := range e.cfg.Funcs {
 		req.Funcs = append(req.Funcs, store.PublishedFunc{Name: f.Name, Settings: f.Settings})
 	}
-	var sent time.Time
-	err := e.repeat(ctx, 0, func(try context.Context) error {
-		sent = time.Now()
-		_, err := e.store.Heartbeat(try, req)
-		e.beat(ctx, err)
-		return err
-	})
+	b, err := e.beat(ctx, req)
 	if err != nil {
-		return nil, sent, err
+		return nil, err
 	}
-	w.ctx, w.cancel = context.WithCancelCause(base)
+	w.beat = b
+	w.ctx, w.end = context.WithCancelCause(base)
 	e.mu.Lock()
-	e.worker = w
+	e.worker, e.roster.worker = w, w.id
+	if !e.sole {
+		w.lapse = time.AfterFunc(e.untilMargin(b), func() { e.fence(w) })
+	}
 	e.mu.Unlock()
 	e.log.Debug("worker registered", "worker", w.id)
-	wake(e.due)
-	return w, sent, nil
+	e.bells.due.ring()
+	return w, nil
 }
 
-// beat notes whether the store took a heartbeat. One that the engine's own end cut off says nothing.
-func (e *Engine) beat(ctx context.Context, err error) {
-	if err != nil && ctx.Err() != nil {
-		return
-	}
-	e.mu.Lock()
-	first := !e.failing
-	e.healthy, e.failing = err == nil, err != nil
-	e.mu.Unlock()
-	if err == nil {
-		return
-	}
-	e.stats.beatsFailed.Add(1)
-	if first {
-		e.log.Warn("heartbeat failed: it is tried again, and the engine is not ready", "error", err)
-	}
+// untilMargin is how long after a heartbeat the worker may go on without another.
+func (e *Engine) untilMargin(b beat) time.Duration {
+	return time.Until(b.sent.Add(e.cfg.Lease - e.margin()))
 }
 
-// renew sends heartbeats until the worker is refused or, where leases lapse, could not renew in time. It
-// counts from before it sent the last good one.
-func (e *Engine) renew(ctx context.Context, w *worker, sent time.Time) error {
-	keeping := ctx
-	every := e.cfg.Lease / beatsPerLease
-	for {
-		limit := sent.Add(e.cfg.Lease - e.margin())
-		if !pause(ctx, time.Until(sent.Add(every))) {
-			return context.Cause(ctx)
+// beat sends a heartbeat until it is taken or refused, or ctx ends.
+func (e *Engine) beat(ctx context.Context, req *store.HeartbeatRequest) (beat, error) {
+	return repeat(ctx, e, manner{grace: lastWrites}, func(try context.Context) (beat, error) {
+		b := beat{sent: time.Now(), up: e.uptime()}
+		answer, err := e.store.Heartbeat(try, req)
+		e.noteBeat(ctx, err)
+		if err == nil {
+			e.clocks.look(e.log, b.sent, answer.Now)
 		}
-		bounded, cancel := e.untilLapse(ctx, limit)
-		var begun time.Time
-		err := e.repeat(bounded, 0, func(ctx context.Context) error {
-			begun = time.Now()
-			_, err := e.store.Heartbeat(ctx, &store.HeartbeatRequest{
-				Worker: w.id, Lease: e.cfg.Lease, Running: e.count(), MailSeen: e.hub.seenMail(),
-			})
-			e.beat(keeping, err)
+		return b, err
+	})
+}
+
+// uptime is how long the machine has been up, sleep included, where that matters to leases; else 0.
+func (e *Engine) uptime() time.Duration {
+	if e.uptimer == nil {
+		return 0
+	}
+	return e.uptimer.Uptime()
+}
+
+// renew sends heartbeats until the worker is refused, or has ended because it could not renew in time. Time is counted
+// from before the last good one was sent.
+func (e *Engine) renew(ctx context.Context, w *registration) error {
+	renewing, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(w.ctx, func() { cancel(context.Cause(w.ctx)) })()
+	for {
+		if err := e.untilBeat(renewing, w); err != nil {
 			return err
-		})
-		cancel()
+		}
+		b, err := e.beat(renewing, &store.HeartbeatRequest{Worker: w.id, Lease: e.cfg.Lease, Running: e.count(), MailSeen: e.hub.seenMail()})
 		if err != nil {
 			return err
 		}
-		sent = begun
+		w.note(b)
+		if w.lapse != nil && !w.lapse.Reset(e.untilMargin(b)) {
+			return store.ErrLeaseLost // it came too late
+		}
 	}
 }
 
-// untilLapse bounds a heartbeat to the time in which this worker may still hold its leases.
-func (e *Engine) untilLapse(ctx context.Context, limit time.Time) (context.Context, context.CancelFunc) {
-	if e.sole {
-		return context.WithCancel(ctx)
+// untilBeat waits until it is time for the next heartbeat. It fails when the machine has slept so long meanwhile that
+// the lease may be gone: the timers have stood still.
+func (e *Engine) untilBeat(ctx context.Context, w *registration) error {
+	last := w.last()
+	for {
+		left := time.Until(last.sent.Add(e.cfg.Lease / beatsPerLease))
+		if left <= 0 {
+			return context.Cause(ctx)
+		}
+		if e.uptimer != nil {
+			left = min(left, sleepCheck)
+		}
+		if !pause(ctx, left) {
+			return context.Cause(ctx)
+		}
+		if e.uptime()-last.up >= e.cfg.Lease-e.margin() {
+			e.log.Warn("the machine has slept: the lease may be gone", "worker", w.id)
+			return store.ErrLeaseLost
+		}
 	}
-	return context.WithDeadline(ctx, limit)
+}
+
+// fence ends a registration before others may take its tasks (O4). The worker ends before its handlers' contexts do, so
+// that nothing is written of what they return because of that. It may be called more than once.
+func (e *Engine) fence(w *registration) {
+	w.once.Do(func() {
+		e.mu.Lock()
+		if e.worker == w {
+			e.worker = nil
+		}
+		lost := e.roster.fence(w.id)
+		e.health.beating = false
+		e.mu.Unlock()
+		if w.lapse != nil {
+			w.lapse.Stop()
+		}
+		w.end(store.ErrLeaseLost)
+		for _, c := range lost {
+			c.of.follow(c.before, c.now, store.ErrLeaseLost)
+		}
+		e.stats.fenced.Add(1)
+		e.log.Warn("worker lost its lease: its turns are stopped", "worker", w.id, "turns", len(lost))
+	})
+}
+
+// untilReturned waits until the handlers of a worker that has ended have returned, or its lease has lapsed.
+func (e *Engine) untilReturned(ctx context.Context, w *registration) {
+	lapse := time.NewTimer(time.Until(w.last().sent.Add(e.cfg.Lease)))
+	defer lapse.Stop()
+	for _, a := range e.strays(w) {
+		select {
+		case <-a.gone:
+		case <-lapse.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// strays returns the attempts of a worker whose handlers are inside.
+func (e *Engine) strays(w *registration) (all []*Attempt) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.roster.inside {
+		if l.lease.Worker == w.id {
+			all = append(all, l.of)
+		}
+	}
+	return all
 }
 
 func (e *Engine) count() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.running)
+	return len(e.roster.leases)
 }
 
-// fence stops all turns of a worker before others may take them (O4). Then it waits until they have
-// returned or the lease has lapsed. It returns the worker's ID if its successor may release its tasks.
-func (e *Engine) fence(w *worker, sent time.Time) (replaces string) {
-	e.log.Warn("worker lost its lease: its turns are stopped", "worker", w.id)
-	e.stats.fenced.Add(1)
-	attempts := e.stopTurns(store.ErrLeaseLost)
-	w.cancel(store.ErrLeaseLost)
-	lapse := time.NewTimer(time.Until(sent.Add(e.cfg.Lease)))
-	defer lapse.Stop()
-	for _, a := range attempts {
-		select {
-		case <-a.gone:
-		case <-lapse.C:
-			return ""
-		}
-	}
-	return w.id
-}
-
-// stopTurns takes the registration away and ends all turns under it.
-func (e *Engine) stopTurns(cause error) []*Attempt {
-	e.mu.Lock()
-	e.worker = nil
-	e.healthy = false
-	attempts := make([]*Attempt, 0, len(e.running))
-	for _, a := range e.running {
-		attempts = append(attempts, a)
-	}
-	e.mu.Unlock()
-	for _, a := range attempts {
-		a.lost(cause)
-	}
-	return attempts
-}
-
-// mailLoop reads what others have left for this worker's turns.
-func (e *Engine) mailLoop(ctx context.Context) {
-	ticker := time.NewTicker(mailPoll)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-e.post:
-		}
-		if id := e.WorkerID(); id != "" {
-			e.readMail(ctx, id)
-		}
-	}
-}
-
-func (e *Engine) readMail(ctx context.Context, worker string) {
-	var mail []store.Mail
-	err := e.bounded(ctx, func(ctx context.Context) (err error) {
-		mail, err = e.store.Mail(ctx, worker, e.hub.seenMail())
-		return err
-	})
-	if err != nil {
-		return // the next poll tries again; a store that stays away shows in the heartbeat
-	}
-	for _, m := range mail {
-		e.deliver(ctx, m)
-		e.hub.sawMail(m.Seq)
-	}
-}
-
-// deliver brings one piece of mail to the turn it is for.
-func (e *Engine) deliver(ctx context.Context, m store.Mail) {
-	e.changed(m.Incarnation)
-	e.tell(m.Incarnation, m.Epoch, func(a *Attempt) {
-		switch m.Kind {
-		case store.MailTerminated, store.MailDeleted:
-			a.lost(ErrTerminated)
-			return
-		case store.MailSteered:
-			a.interrupt(Causes{Steered: true})
-		case store.MailCancel:
-			a.interrupt(Causes{Cancel: true, CancelReason: m.Reason})
-		}
-		e.recount(ctx, a)
-	})
-}
-
-// recount reads how many inputs wait behind a turn, after somebody elsewhere has changed that (G6).
-func (e *Engine) recount(ctx context.Context, a *Attempt) {
-	err := e.bounded(ctx, func(ctx context.Context) error {
-		t, err := e.store.Get(ctx, a.task.ID)
-		if err == nil && t.Incarnation == a.lease.Incarnation && t.Epoch == a.lease.Epoch {
-			a.behind(t.Queued, t.Version)
-		}
-		return err
-	})
-	if err != nil {
-		a.Logger().Debug("inputs behind the turn not counted", "error", err)
-	}
-}
-
-// sweepLoop does the store's housekeeping and looks for leases that nobody here knows of.
-func (e *Engine) sweepLoop(ctx context.Context) {
-	sweep := time.NewTicker(sweepEvery)
-	defer sweep.Stop()
-	audit := time.NewTicker(auditEvery)
-	defer audit.Stop()
-	waiting := time.NewTicker(waitingEvery)
-	defer waiting.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-sweep.C:
-			e.sweep(ctx)
-		case <-waiting.C:
-			e.countWaiting(ctx)
-		case <-audit.C:
-			e.auditLeases(ctx)
-		case <-e.audit:
-			e.auditLeases(ctx)
-		}
-	}
-}
-
-func (e *Engine) sweep(ctx context.Context) {
-	for more := true; more && ctx.Err() == nil; {
-		var s *store.Swept
-		err := e.bounded(ctx, func(ctx context.Context) (err error) {
-			s, err = e.store.Sweep(ctx, sweepLimit)
-			return err
-		})
-		if err != nil {
-			return
-		}
-		if s.Ended > 0 {
-			e.allChanged()
-			wake(e.due)
-		}
-		more = s.More
-	}
-}
-
-// countWaiting looks for due tasks of funcs that are not bound here. They are left alone, counted, and
-// logged once (R3).
-func (e *Engine) countWaiting(ctx context.Context) {
-	var waiting map[string]int
-	err := e.bounded(ctx, func(ctx context.Context) (err error) {
-		waiting, err = e.store.Waiting(ctx)
-		return err
-	})
-	if err != nil {
-		return
-	}
-	for _, fn := range e.stats.noteUnbound(waiting, e.funcs) {
-		e.log.Warn("tasks wait for a func that is not bound here: they are left alone", "func", fn, "count", waiting[fn])
-	}
-}
-
-// auditLeases releases, uncounted, what is leased to this worker and unknown to it: the lease came with
-// an answer that was lost (O6).
-func (e *Engine) auditLeases(ctx context.Context) {
-	e.mu.Lock()
-	w := e.worker
-	before := e.requests + 1
-	for r := range e.inflight {
-		before = min(before, r)
-	}
-	e.mu.Unlock()
-	if w == nil {
-		return
-	}
-	for q := (store.ListQuery{Worker: w.id, Limit: auditPage}); ; {
-		var tasks []*store.Task
-		err := e.bounded(ctx, func(ctx context.Context) (err error) {
-			tasks, err = e.store.List(ctx, q)
-			return err
-		})
-		if err != nil {
-			return
-		}
-		for _, t := range tasks {
-			e.auditLease(w, t, before)
-			q.Before = t.Incarnation
-		}
-		if len(tasks) < q.Limit {
-			return
-		}
-	}
-}
-
-func (e *Engine) auditLease(w *worker, t *store.Task, before int64) {
-	e.mu.Lock()
-	known := t.Request >= before || e.running[t.Incarnation] != nil || e.stuck[t.ID] > 0
-	e.mu.Unlock()
-	if known {
-		return
-	}
-	lease := store.Lease{Incarnation: t.Incarnation, Worker: t.Worker, Epoch: t.Epoch}
-	err := e.bounded(w.ctx, func(ctx context.Context) error {
-		_, err := e.store.Settle(ctx, &store.SettleRequest{Lease: lease, Kind: store.SettleRelease})
-		return err
-	})
-	if err == nil {
-		wake(e.due)
-	}
-}
-
-// How long it takes until a store that does not tell what others write is asked again.
-const (
-	firstListen = time.Second
-	maxListen   = time.Minute
-)
-
-// listen passes on the store's hints, and ends the engine when the store says that it has been closed.
-func (e *Engine) listen(ctx context.Context, stop context.CancelCauseFunc) {
-	n, ok := e.store.(store.Notifier)
-	if !ok {
-		return
-	}
-	for delay := firstListen; ctx.Err() == nil; delay = min(2*delay, maxListen) {
-		err := n.Listen(ctx, e.hint)
+// attend looks, where keep would renew a worker, whether the store answers, until ctx ends. A closed store ends
+// the engine.
+func (e *Engine) attend(ctx context.Context, stop context.CancelCauseFunc) {
+	for more := true; more; more = pause(ctx, e.cfg.Lease/beatsPerLease) {
+		_, err := try(ctx, e, 0, e.store.Workers)
 		if errors.Is(err, store.ErrClosed) {
 			e.closed(stop)
 			return
 		}
-		if e.setHinted(false) {
-			e.allChanged() // who waits polls again
-			delay = firstListen
-		}
-		if ctx.Err() == nil {
-			e.log.Debug("the store does not tell of others' writes: they are polled for", "error", err)
-			pause(ctx, delay)
-		}
+		e.noteBeat(ctx, err)
+		e.mu.Lock()
+		e.health.swept = true // there is nothing to sweep
+		e.mu.Unlock()
 	}
-}
-
-// hint wakes those whom others' writes may concern.
-func (e *Engine) hint(h store.Hint) {
-	e.setHinted(true)
-	if h.All || h.Due {
-		wake(e.due)
-	}
-	if h.All || slices.Contains(h.Mail, e.WorkerID()) {
-		wake(e.post)
-	}
-	if h.All {
-		e.allChanged()
-		return
-	}
-	for _, incarnation := range h.Tasks {
-		e.changed(incarnation)
-	}
-}
-
-// setHinted notes whether hints come; it returns whether they came before.
-func (e *Engine) setHinted(now bool) (before bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	before, e.hinted = e.hinted, now
-	return before
 }

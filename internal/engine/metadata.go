@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/perdure/perdure/store"
 )
@@ -21,6 +20,14 @@ type Metadata struct {
 	size   int
 	dirty  map[string]int // by changed key: the number of its last change
 	change int
+	sent   int // the number of the last change that was handed to the store
+}
+
+// changes are those of a task's metadata that are not stored, as of one moment.
+type changes struct {
+	list    []store.Change
+	numbers map[string]int // by key
+	upTo    int
 }
 
 func newMetadata(a *Attempt, stored map[string][]byte) (*Metadata, error) {
@@ -30,7 +37,7 @@ func newMetadata(a *Attempt, stored map[string][]byte) (*Metadata, error) {
 	}
 	m.values = make(map[string]raw, len(stored))
 	for k, v := range stored {
-		plain, err := a.e.decode(place{metadata, a.task.ID, k}, v)
+		plain, err := a.e.decode(place{ofMetadata, a.task.ID, k}, v)
 		if err != nil {
 			return nil, err
 		}
@@ -104,38 +111,60 @@ func (m *Metadata) All() ([]string, map[string]raw) {
 	return slices.Sorted(maps.Keys(m.values)), maps.Clone(m.values)
 }
 
-// sealed returns the changes that are not stored yet, encoded.
-func (m *Metadata) sealed() ([]store.Change, error) {
-	changes, _, err := m.snapshot()
-	return changes, err
+// snapshot returns the unwritten changes, encoded. The codec is called while nothing is locked.
+func (m *Metadata) snapshot() (*changes, error) {
+	if m == nil {
+		return &changes{}, nil
+	}
+	s := m.unwritten()
+	for i, c := range s.list {
+		if c.Value == nil {
+			continue
+		}
+		var err error
+		if s.list[i].Value, err = m.a.e.encode(place{ofMetadata, m.a.task.ID, c.Key}, c.Value); err != nil {
+			return nil, fmt.Errorf("encode metadata %q: %w", c.Key, err)
+		}
+	}
+	return s, nil
 }
 
-// snapshot returns the unwritten changes, and their numbers for written.
-func (m *Metadata) snapshot() ([]store.Change, map[string]int, error) {
-	if m == nil {
-		return nil, nil, nil
-	}
+func (m *Metadata) unwritten() *changes {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var changes []store.Change
+	s := &changes{numbers: maps.Clone(m.dirty), upTo: m.change}
 	for _, key := range slices.Sorted(maps.Keys(m.dirty)) {
-		c := store.Change{Key: key}
-		if v, ok := m.values[key]; ok {
-			var err error
-			if c.Value, err = m.a.e.encode(place{metadata, m.a.task.ID, key}, v); err != nil {
-				return nil, nil, fmt.Errorf("encode metadata %q: %w", key, err)
-			}
-		}
-		changes = append(changes, c)
+		s.list = append(s.list, store.Change{Key: key, Value: m.values[key]})
 	}
-	return changes, maps.Clone(m.dirty), nil
+	return s
+}
+
+// send returns what of a snapshot is to be handed to the store now: nothing when a newer one was, which has all of it.
+// The pen is held.
+func (m *Metadata) send(s *changes) []store.Change {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s.upTo < m.sent {
+		return nil
+	}
+	m.sent = s.upTo
+	return s.list
+}
+
+// unsent notes that the store has refused a snapshot.
+func (m *Metadata) unsent(s *changes) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sent == s.upTo {
+		m.sent = 0
+	}
 }
 
 // written forgets the changes of a snapshot, but not those made to the same keys since (M2).
-func (m *Metadata) written(numbers map[string]int) {
+func (m *Metadata) written(s *changes) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for key, n := range numbers {
+	for key, n := range s.numbers {
 		if m.dirty[key] == n {
 			delete(m.dirty, key)
 		}
@@ -150,15 +179,7 @@ func (a *Attempt) autoCheckpoint() {
 	if a.fn.AutoCheckpoint <= 0 {
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.returned {
-		return
-	}
-	if a.auto != nil {
-		a.auto.Stop()
-	}
-	a.auto = time.AfterFunc(a.fn.AutoCheckpoint, func() {
+	a.timers.set(ofCheckpoint, a.fn.AutoCheckpoint, func() {
 		if a.meta.clean() {
 			return
 		}
@@ -177,7 +198,11 @@ func (m *Metadata) clean() bool {
 
 // MarshalValue encodes a metadata value.
 func MarshalValue(key string, v any) (raw, error) {
-	b, err := json.Marshal(v)
+	var b []byte
+	err := Guard(func() (err error) {
+		b, err = json.Marshal(v)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("metadata %q: %w", key, err)
 	}

@@ -13,11 +13,12 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// Bounds of what one read of a stream returns, and of what a tail keeps in memory for its readers.
+// Bounds of what one read of a stream returns, and of what tails keep in memory for their readers: one, and all together.
 const (
 	streamPage = 500
 	tailEvents = 1000
 	tailBytes  = 1 << 20
+	tailsBytes = 64 << 20
 )
 
 // EventsQuery says what to read of a task's stream.
@@ -28,6 +29,15 @@ type EventsQuery struct {
 	Turn        int64 // read until the end of this turn; 0: until the task's
 	Committed   bool  // only what no rewind has taken back or will
 	NoWait      bool  // leave when there is nothing more now
+	Limit       int   // as many events are wanted; 0: all
+}
+
+// page is how many events are read at once.
+func (q EventsQuery) page() int {
+	if q.Limit > 0 {
+		return min(q.Limit, streamPage)
+	}
+	return streamPage
 }
 
 // Events reads a task's stream from a number on, first what is stored, then live, and ends with one event of
@@ -70,14 +80,15 @@ type reader struct {
 	end   store.Event // which is then this
 }
 
-// read yields what there is, and what comes, until the end. It returns an error always.
+// read yields what there is, and what comes, until the end, or until the engine has stopped. It returns an error always.
 func (r *reader) read(ctx context.Context) error {
 	if err := r.seekEnd(ctx); err != nil {
 		return err
 	}
 	for {
+		gone := r.e.over.Err() != nil // before it looks: what was written before that is seen
 		page, err := r.e.eventPage(ctx, store.EventsQuery{TaskID: r.q.TaskID, Incarnation: r.q.Incarnation,
-			After: r.next, Limit: streamPage, Committed: r.q.Committed})
+			After: r.next, Limit: r.q.page(), Committed: r.q.Committed})
 		if err != nil {
 			return err
 		}
@@ -91,6 +102,9 @@ func (r *reader) read(ctx context.Context) error {
 		if r.q.NoWait {
 			return errDone
 		}
+		if gone {
+			return ErrShuttingDown
+		}
 		if err := r.live(ctx, page); err != nil {
 			return err
 		}
@@ -103,10 +117,8 @@ func (r *reader) seekEnd(ctx context.Context) error {
 	if r.q.Turn == 0 || r.endAt > 0 {
 		return nil
 	}
-	var turn *store.Turn
-	err := r.e.repeat(ctx, patience, func(ctx context.Context) (err error) {
-		turn, err = r.e.store.Turn(ctx, store.TurnQuery{TaskID: r.q.TaskID, Incarnation: r.q.Incarnation, Number: r.q.Turn})
-		return err
+	turn, err := ask(ctx, r.e, func(ctx context.Context) (*store.Turn, error) {
+		return r.e.store.Turn(ctx, store.TurnQuery{TaskID: r.q.TaskID, Incarnation: r.q.Incarnation, Number: r.q.Turn})
 	})
 	if err != nil {
 		return err
@@ -210,6 +222,9 @@ func (r *reader) live(ctx context.Context, page *store.EventPage) error {
 		}
 		select {
 		case <-changed:
+		case <-r.e.over.Done():
+			r.leave()
+			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -242,7 +257,7 @@ func (e *Engine) unsealEvent(task string, ev *store.Event) (*store.Event, error)
 	if ev == nil || ev.Kind != store.EventMessage {
 		return ev, nil
 	}
-	data, err := e.decode(place{event, task, ""}, ev.Data)
+	data, err := e.decode(place{ofEvent, task, ""}, ev.Data)
 	if err != nil {
 		return nil, fmt.Errorf("decode event %d of task %s: %w", ev.Number, task, err)
 	}
@@ -319,8 +334,8 @@ func (e *Engine) follows(ctx context.Context, t *tail) {
 			t.fail(err)
 			return
 		}
-		t.add(page)
-		if len(page.Events) == streamPage {
+		t.add(page, e.tails.share())
+		if len(page.Events) > 0 && page.Next < page.Last {
 			continue
 		}
 		select {
@@ -347,8 +362,15 @@ func (t *tail) lastLocked() int64 {
 	return t.base
 }
 
-// add appends a page, and lets go of the oldest events beyond the bounds.
-func (t *tail) add(page *store.EventPage) {
+// share is how many bytes a tail may keep.
+func (t *tails) share() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return min(tailBytes, tailsBytes/max(len(t.of), 1))
+}
+
+// add appends a page, and lets go of the oldest events beyond the bounds. Readers read those from the store.
+func (t *tail) add(page *store.EventPage, most int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	same := page.Last == t.page.Last && page.Mark == t.page.Mark && page.Status == t.page.Status && page.First == t.page.First
@@ -356,7 +378,7 @@ func (t *tail) add(page *store.EventPage) {
 	for _, ev := range page.Events {
 		t.bytes += len(ev.Data)
 	}
-	for len(events) > tailEvents || len(events) > 1 && t.bytes > tailBytes {
+	for len(events) > tailEvents || t.bytes > most {
 		t.base = events[0].Number
 		t.bytes -= len(events[0].Data)
 		events = events[1:]

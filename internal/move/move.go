@@ -36,8 +36,8 @@ const (
 	eventPage = 200
 )
 
-// Export writes all tasks of a store, newest first, and returns how many. Each is written as it was at one moment; a
-// task that is written to while it is read is read again. Workers are left out: each belongs to a process.
+// Export writes all tasks of a store, newest first, and returns how many. Each is written as it was at one moment, also
+// if it is written to meanwhile, without holding anybody up. Workers are left out: each belongs to a process.
 func Export(ctx context.Context, st store.Store, w io.Writer) (tasks int, err error) {
 	out := bufio.NewWriter(w)
 	e := &exporter{ctx: ctx, store: st, encode: json.NewEncoder(out)}
@@ -50,7 +50,7 @@ func Export(ctx context.Context, st store.Store, w io.Writer) (tasks int, err er
 		if err != nil {
 			return tasks, err
 		}
-		for _, t := range page {
+		for _, t := range page.Tasks {
 			written, err := e.task(t.ID)
 			if err != nil {
 				return tasks, fmt.Errorf("task %s: %w", t.ID, err)
@@ -60,7 +60,7 @@ func Export(ctx context.Context, st store.Store, w io.Writer) (tasks int, err er
 			}
 			q.Before = t.Incarnation
 		}
-		if len(page) < q.Limit {
+		if !page.More {
 			break
 		}
 	}
@@ -76,65 +76,97 @@ type exporter struct {
 	encode *json.Encoder
 }
 
-// task writes one task, again if it changes meanwhile: who reads the file takes the last that is whole.
+// task writes one task as it was when its row was read: what came later, by the numbers that the row has, is left out.
+// It begins again, with the task as it is then, when what the row needs has been forgotten meanwhile: whoever reads the
+// file takes the last that is whole.
 func (e *exporter) task(id string) (written bool, err error) {
 	for {
 		t, err := e.store.Get(e.ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			return false, nil // deleted meanwhile
-		}
 		if err == nil {
-			err = e.encode.Encode(line{Task: t})
+			err = e.asOf(t)
 		}
-		if err == nil {
-			err = e.turns(id)
-		}
-		if err == nil {
-			err = e.events(t)
-		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrDeleted) {
+		switch {
+		case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrDeleted):
+			return false, nil
+		case errors.Is(err, errForgotten):
+			continue
+		case err != nil:
 			return false, err
 		}
-		after, gone := e.store.Get(e.ctx, id)
-		switch {
-		case errors.Is(gone, store.ErrNotFound):
-			return false, nil
-		case gone != nil:
-			return false, gone
-		case err == nil && after.Incarnation == t.Incarnation && after.Version == t.Version:
-			return true, e.encode.Encode(line{Last: t})
-		}
+		return true, nil
 	}
 }
 
-func (e *exporter) turns(id string) error {
-	for q := (store.TurnsQuery{TaskID: id, Limit: turnPage}); ; {
+// errForgotten says that a turn that a task's row needs has been pruned since that was read.
+var errForgotten = errors.New("a turn has been pruned meanwhile")
+
+func (e *exporter) asOf(t *store.Task) error {
+	if err := e.encode.Encode(line{Task: t}); err != nil {
+		return err
+	}
+	if err := e.turns(t); err != nil {
+		return err
+	}
+	if err := e.events(t); err != nil {
+		return err
+	}
+	return e.encode.Encode(line{Last: t})
+}
+
+// turns writes the turns that a task had.
+func (e *exporter) turns(t *store.Task) error {
+	current := false
+	for q := (store.TurnsQuery{TaskID: t.ID, Limit: turnPage}); ; {
 		page, err := e.store.Turns(e.ctx, q)
 		if err != nil {
 			return err
 		}
-		for _, turn := range page {
-			if err := e.encode.Encode(line{Turn: turn}); err != nil {
+		for _, turn := range page.Turns {
+			if turn.Incarnation != t.Incarnation {
+				return store.ErrDeleted
+			}
+			if turn.Number > t.LastTurn {
+				page.More = false
+				break
+			}
+			current = current || turn.Number == t.Turn.Number
+			if err := e.encode.Encode(line{Turn: before(turn, t.LastEvent)}); err != nil {
 				return err
 			}
 			q.After = turn.Number
 		}
-		if len(page) < q.Limit {
+		switch {
+		case page.More:
+		case !current:
+			return errForgotten
+		default:
 			return nil
 		}
 	}
 }
 
-// events writes what handlers have emitted; the ends of turns are in the turns.
+// before returns a turn as it was when its task's stream had a last event: the end of a turn is one.
+func before(turn *store.Turn, lastEvent int64) *store.Turn {
+	if turn.EndEvent <= lastEvent {
+		return turn
+	}
+	return &store.Turn{
+		TaskID: turn.TaskID, Incarnation: turn.Incarnation, Number: turn.Number, InputID: turn.InputID, Status: store.TurnQueued,
+		Deliver: turn.Deliver, Digest: turn.Digest, Input: turn.Input, AcceptedAt: turn.AcceptedAt,
+	}
+}
+
+// events writes what handlers had emitted; the ends of turns are in the turns. What has been trimmed since is left out.
 func (e *exporter) events(t *store.Task) error {
-	for q := (store.EventsQuery{TaskID: t.ID, Incarnation: t.Incarnation, Limit: eventPage}); ; {
+	for q := (store.EventsQuery{TaskID: t.ID, Incarnation: t.Incarnation, Limit: eventPage}); q.After < t.LastEvent; {
 		page, err := e.store.Events(e.ctx, q)
 		if err != nil {
 			return err
 		}
+		t.FirstEvent = min(max(t.FirstEvent, page.First), t.LastEvent+1)
 		var emitted []store.Event
 		for _, ev := range page.Events {
-			if ev.Kind == store.EventMessage || ev.Kind == store.EventRewind {
+			if ev.Number <= t.LastEvent && (ev.Kind == store.EventMessage || ev.Kind == store.EventRewind) {
 				emitted = append(emitted, ev)
 			}
 		}
@@ -143,11 +175,12 @@ func (e *exporter) events(t *store.Task) error {
 				return err
 			}
 		}
-		if page.Next <= q.After || page.Next >= page.Last {
+		if page.Next <= q.After {
 			return nil
 		}
 		q.After = page.Next
 	}
+	return nil
 }
 
 // ErrFormat says that a file is not one that Export has written, or not all of it.
@@ -205,7 +238,8 @@ func (i *importer) drop() error {
 	if i.piece == nil {
 		return nil
 	}
-	return i.store.Delete(i.ctx, &store.DeleteRequest{TaskID: i.piece.TaskID, Incarnation: i.piece.Incarnation})
+	_, err := i.store.Delete(i.ctx, &store.DeleteRequest{TaskID: i.piece.TaskID, Incarnation: i.piece.Incarnation})
+	return err
 }
 
 // line takes a line.

@@ -76,6 +76,21 @@ func Schema(t testing.TB, url string) string {
 	return name
 }
 
+// Empty removes all rows of a schema of perdure's, so that a test that needs many empty ones need not make them.
+func Empty(t testing.TB, url, schema string) {
+	t.Helper()
+	err := execute(url, fmt.Sprintf(`DO $$
+		DECLARE tables text;
+		BEGIN
+			SELECT string_agg(format('%%I.%%I', schemaname, tablename), ', ') INTO tables
+			FROM pg_tables WHERE schemaname = '%s' AND tablename <> 'schema_version';
+			IF tables IS NOT NULL THEN EXECUTE 'TRUNCATE ' || tables; END IF;
+		END $$`, schema))
+	if err != nil {
+		t.Fatalf("empty schema %s: %v", schema, err)
+	}
+}
+
 func execute(url, sql string) error {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, url)

@@ -29,13 +29,13 @@ func TestAppendsAgainstTheEndOfATurnLoseNothingOnPostgres(t *testing.T) {
 	appendAgainstEnd(t, OnPostgres(t), max(*seeds/2, 1000), 2)
 }
 
-func appendAgainstEnd(t *testing.T, open func(*testing.T) store.Store, interleavings, engines int) {
+func appendAgainstEnd(t *testing.T, at Place, interleavings, engines int) {
 	total := map[string]int{}
 	for n := 0; n < interleavings; n += atATime {
 		seed := *first + uint64(n)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				r := newRace(t, open(t), seed, engines)
+				r := newRace(t, at.Open(t, &Wall{}), seed, engines)
 				r.play()
 				for what, n := range r.decisions {
 					total[what] += n

@@ -2,7 +2,10 @@ package sim
 
 import (
 	"errors"
+	"flag"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,6 +36,10 @@ func enqueued(r *perdure.StartRequest) { r.Deliver = perdure.Enqueue }
 var scenarios = []scenario{
 	{"start", func(w *World) map[string][]perdure.Status {
 		must(w, w.Start(Job, "a", "1", Script{Steps: 2, Pause: 100 * time.Millisecond}))
+		return map[string][]perdure.Status{"1": statuses(perdure.Completed)}
+	}},
+	{"start in a hurry", func(w *World) map[string][]perdure.Status {
+		must(w, w.Start(Job, "a", "1", Script{Steps: 2, Pause: 100 * time.Millisecond, Hasty: time.Millisecond}))
 		return map[string][]perdure.Status{"1": statuses(perdure.Completed)}
 	}},
 	{"suspend and resume", func(w *World) map[string][]perdure.Status {
@@ -110,7 +117,13 @@ var scenarios = []scenario{
 	{"delete", func(w *World) map[string][]perdure.Status {
 		must(w, w.Start(Job, "a", "1", Script{Steps: 1, Stay: true}))
 		must(w, w.Delete("a"))
-		must(w, w.Start(Job, "a", "2", Script{Steps: 1}))
+		must(w, w.Start(Job, "a", "2", Script{Steps: 3, Pause: 2 * time.Second})) // no repeat of the delete reaches it
+		return map[string][]perdure.Status{"2": statuses(perdure.Completed)}
+	}},
+	{"terminate and start again", func(w *World) map[string][]perdure.Status {
+		must(w, w.Start(Brief, "a", "1", Script{Steps: 1, Stay: true}))
+		must(w, w.Terminate("a"))
+		must(w, w.Start(Brief, "a", "2", Script{Steps: 3, Pause: 2 * time.Second})) // no repeat of the terminate reaches it
 		return map[string][]perdure.Status{"2": statuses(perdure.Completed)}
 	}},
 	{"shutdown", func(w *World) map[string][]perdure.Status {
@@ -135,86 +148,132 @@ var scenarios = []scenario{
 // writes are the store operations that are broken, one after the other.
 var writes = []string{"Offer", "Claim", "Checkpoint", "Settle", "Signal", "Delete", "Heartbeat", "Sweep"}
 
-// breaks are the ways in which one write is broken.
-var breaks = []struct {
-	name  string
-	fault storetest.Fault
-	down  time.Duration // the store is away for so long from then on
-}{
-	{"die before", storetest.KillBefore, 0},
-	{"die after", storetest.KillAfter, 0},
-	{"answer lost", storetest.FailAfter, 0},
-	{"answer late", storetest.Delay, 0},
-	{"refused once", storetest.FailBefore, 0},
-	{"down for two minutes", storetest.Hang, 2 * time.Minute},
+// breakage is a way in which one write is broken.
+type breakage struct {
+	name   string
+	fault  storetest.Fault
+	down   time.Duration // the store is away for so long from then on
+	fenced bool          // the process cannot renew its lease until it has given it up, while all else goes on
+	late   time.Duration // how late the answer comes
 }
 
-func TestEveryWriteOfEveryScenarioMayBreakOnMemory(t *testing.T) { enumerate(t, OnMemory, 10) }
+var breakages = []breakage{
+	{name: "die before", fault: storetest.KillBefore},
+	{name: "die after", fault: storetest.KillAfter},
+	{name: "answer lost", fault: storetest.FailAfter},
+	{name: "answer late", fault: storetest.Late, late: lease / 2},
+	{name: "answer after the lease", fault: storetest.Late, late: lease + lease/2},
+	{name: "answer after a fence", fault: storetest.Late, late: lease - lease/20, fenced: true},
+	{name: "carried out late", fault: storetest.Delay, late: lease + lease/2},
+	{name: "refused once", fault: storetest.FailBefore},
+	{name: "refused for good", fault: storetest.Refuse},
+	{name: "down for two minutes", fault: storetest.FailBefore, down: 2 * time.Minute},
+}
 
-// On SQLite each run makes a file, and on Postgres a schema, so fewer calls of one operation are broken.
-func TestEveryWriteOfEveryScenarioMayBreakOnSQLite(t *testing.T)   { enumerate(t, OnSQLite, 3) }
-func TestEveryWriteOfEveryScenarioMayBreakOnPostgres(t *testing.T) { enumerate(t, OnPostgres(t), 1) }
+var step = flag.Int("every", 0, "make one of every so many runs of the enumeration: 1 makes all, 0 a sample that fits the store")
 
-// enumerate breaks, in each scenario, the first calls of every operation one after the other.
-func enumerate(t *testing.T, open func(*testing.T) store.Store, mostCalls int) {
-	deaths, runs := 0, 0
+func TestEveryWriteOfEveryScenarioMayBreakOnMemory(t *testing.T) { enumerate(t, OnMemory, 2, 2) }
+
+// On SQLite each run makes a file, and there is one engine at a time; on Postgres each makes a schema.
+func TestEveryWriteOfEveryScenarioMayBreakOnSQLite(t *testing.T) { enumerate(t, OnSQLite, 1, 9) }
+func TestEveryWriteOfEveryScenarioMayBreakOnPostgres(t *testing.T) {
+	enumerate(t, OnPostgres(t), 2, 61)
+}
+
+// enumerate breaks, in each scenario, every call of every operation, one after the other, with up to as many processes.
+// One of every so many runs is made, unless the flag says another number, beginning with another one each time.
+func enumerate(t *testing.T, at Place, processes, every int) {
+	if *step > 0 {
+		every = *step
+	}
+	deaths, runs, skip := 0, 0, rand.IntN(every)
 	for _, s := range scenarios {
-		calls := countWrites(t, open, s)
-		for _, op := range writes {
-			for n := 1; n <= min(calls[op], mostCalls); n++ {
-				for _, b := range breaks {
-					runs++
-					name := fmt.Sprintf("%s/%s %d/%s", s.name, op, n, b.name)
-					t.Run(name, func(t *testing.T) { deaths += play(t, open, s, once(op, n, b.fault, b.down)) })
+		for slots := 1; slots <= processes; slots++ {
+			calls := countWrites(t, at, s, slots)
+			for _, op := range writes {
+				for n := 1; n <= calls[op]; n++ {
+					for _, b := range breakages {
+						if b.fault == storetest.Refuse && !refusable(op) {
+							continue
+						}
+						if skip++; skip%every != 0 {
+							continue
+						}
+						runs++
+						name := fmt.Sprintf("%s/%d/%s %d/%s", s.name, slots, op, n, b.name)
+						t.Run(name, func(t *testing.T) { deaths += play(t, at, s, slots, once(op, n, b), b.late) })
+					}
 				}
 			}
 		}
 	}
-	t.Logf("proof: %s: %d scenarios, %d runs with one broken write, %d deaths, nothing lost", t.Name(), len(scenarios), runs, deaths)
-	if runs < 500 || deaths < runs/4 {
+	t.Logf("proof: %s: %d scenarios, %d runs with one broken write, %d deaths and ends, nothing lost, doubled or hung", t.Name(), len(scenarios), runs, deaths)
+	if runs*every < 1300*processes || deaths < runs/5 {
 		t.Errorf("only %d runs with %d deaths: the enumeration does not reach the writes", runs, deaths)
 	}
 }
 
 // countWrites plays a scenario unbroken.
-func countWrites(t *testing.T, open func(*testing.T) store.Store, s scenario) map[string]int {
+func countWrites(t *testing.T, at Place, s scenario, slots int) map[string]int {
 	calls := map[string]int{}
-	play(t, open, s, func(_ int, c storetest.Call) storetest.Fault {
-		calls[c.Op]++
-		return storetest.None
-	})
+	play(t, at, s, slots, func(w *World) func(int, storetest.Call) storetest.Fault {
+		return func(_ int, c storetest.Call) storetest.Fault {
+			calls[c.Op]++
+			return storetest.None
+		}
+	}, 0)
+	for op, n := range calls {
+		calls[op] = min(n, 12) // what comes later is the heartbeats, claims and sweeps of those that wait
+	}
 	return calls
 }
 
-// once breaks the nth call of an operation, counted over all processes, and if asked all that follow for
-// some time.
-func once(op string, n int, fault storetest.Fault, down time.Duration) func(int, storetest.Call) storetest.Fault {
-	seen := 0
-	var until time.Time
-	return func(_ int, c storetest.Call) storetest.Fault {
-		if time.Now().Before(until) {
-			return storetest.FailBefore
+// once breaks the nth call of an operation, counted over all processes, and if asked what follows.
+func once(op string, n int, b breakage) func(*World) func(int, storetest.Call) storetest.Fault {
+	return func(w *World) func(int, storetest.Call) storetest.Fault {
+		seen, broken := 0, 0
+		var until time.Time
+		return func(slot int, c storetest.Call) storetest.Fault {
+			if time.Now().Before(until) && (!b.fenced || slot == broken && renews(c)) {
+				return storetest.FailBefore
+			}
+			if c.Op != op {
+				return storetest.None
+			}
+			if seen++; seen != n {
+				return storetest.None
+			}
+			w.journal.disturbed()
+			broken = slot
+			switch {
+			case b.down > 0:
+				until = time.Now().Add(b.down)
+			case b.fenced:
+				w.journal.disturbed()
+				until = time.Now().Add(lease - lease/10)
+			}
+			return b.fault
 		}
-		if c.Op != op {
-			return storetest.None
-		}
-		if seen++; seen != n {
-			return storetest.None
-		}
-		if down > 0 {
-			until = time.Now().Add(down)
-			return storetest.FailBefore
-		}
-		return fault
 	}
 }
 
-// play runs a scenario in a world of one process and checks what was told. It returns how many processes
+// refusable reports whether an operation that is refused is one of the engine's own, which goes on; a caller is told.
+func refusable(op string) bool {
+	return op == "Heartbeat" || op == "Claim" || op == "Checkpoint" || op == "Settle"
+}
+
+// renews reports whether a call renews a worker's lease.
+func renews(c storetest.Call) bool {
+	req, ok := c.Req.(*store.HeartbeatRequest)
+	return ok && !req.First && !req.Leave
+}
+
+// play runs a scenario in a world of some processes and checks what was told. It returns how many processes
 // died or were stopped.
-func play(t *testing.T, open func(*testing.T) store.Store, s scenario, decide func(int, storetest.Call) storetest.Fault) (deaths int) {
+func play(t *testing.T, at Place, s scenario, slots int, decide func(*World) func(int, storetest.Call) storetest.Fault, late time.Duration) (deaths int) {
 	t.Helper()
 	bubble.Test(t, func(t *testing.T) {
-		w := New(t, open(t), 1, decide)
+		w := newWorld(t, at, slots, late, decide)
 		allowed := s.run(w)
 		w.Wait()
 		for input, want := range allowed {
@@ -223,22 +282,13 @@ func play(t *testing.T, open func(*testing.T) store.Store, s scenario, decide fu
 				t.Errorf("input %s: nobody was told", input)
 				continue
 			}
-			if !contains(want, got.Status) {
+			if !slices.Contains(want, got.Status) {
 				t.Errorf("input %s ended %s (%v), want one of %v", input, got.Status, got.Error, want)
 			}
 		}
-		deaths = w.deaths - 1
+		deaths = w.deaths - slots
 	})
 	return deaths
-}
-
-func contains(list []perdure.Status, s perdure.Status) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // until waits for a task to have a status.

@@ -17,12 +17,17 @@ type Store struct {
 	mu     sync.Mutex
 	closed bool
 	rows   *rows
+	clock  rules.Clock
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store    = (*Store)(nil)
+	_ store.Importer = (*Store)(nil)
+)
 
-// New returns an empty store.
-func New() *Store { return &Store{rows: newRows()} }
+// New returns an empty store. Its clock is steady: several engines judge each other's leases by it, and a step of the
+// machine's clock ends none.
+func New() *Store { return &Store{rows: newRows(), clock: rules.Clock{Steady: true}} }
 
 // do runs one operation under the mutex, at one moment of the store's clock.
 func do[T any](ctx context.Context, s *Store, f func(rules.Rows, time.Time) (T, error)) (T, error) {
@@ -35,7 +40,7 @@ func do[T any](ctx context.Context, s *Store, f func(rules.Rows, time.Time) (T, 
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	return f(s.rows, rules.Now())
+	return f(s.rows, s.clock.Now())
 }
 
 // Offer implements store.Store.
@@ -71,11 +76,8 @@ func (s *Store) Signal(ctx context.Context, req *store.SignalRequest) (*store.Si
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
-	_, err := do(ctx, s, func(r rules.Rows, now time.Time) (struct{}, error) {
-		return struct{}{}, rules.Delete(r, now, req)
-	})
-	return err
+func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) (*store.Removed, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Removed, error) { return rules.Delete(r, now, req) })
 }
 
 // Import implements store.Importer.
@@ -133,41 +135,54 @@ func (s *Store) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error
 		if turn == nil {
 			return nil, store.ErrNotFound
 		}
-		if !q.Payload {
+		if !q.Input {
 			turn.Input = nil
+		}
+		if !q.Output {
+			turn.Output = nil
 		}
 		return rules.Complete(t, turn), nil
 	})
 }
 
 // Turns implements store.Store.
-func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {
-	return do(ctx, s, func(r rules.Rows, now time.Time) ([]*store.Turn, error) {
+func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) (*store.TurnPage, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.TurnPage, error) {
 		t, _ := r.TaskByID(q.TaskID)
 		if err := rules.Visible(t, now, 0); err != nil {
 			return nil, err
 		}
-		var page []*store.Turn
-		for n := max(q.After+1, s.rows.firstTurn(t.Incarnation)); n <= t.LastTurn && len(page) < q.Limit; n++ {
-			if turn, _ := r.Turn(t.Incarnation, n); turn != nil {
-				page = append(page, rules.Complete(t, turn))
+		page, bytes := &store.TurnPage{}, 0
+		for n := max(q.After+1, s.rows.firstTurn(t.Incarnation)); n <= t.LastTurn; n++ {
+			turn, _ := r.Turn(t.Incarnation, n)
+			if turn == nil {
+				continue
 			}
+			if bytes += len(turn.Input) + len(turn.Output); len(page.Turns) == q.Limit || len(page.Turns) > 0 && bytes > store.PageBytes {
+				page.More = true
+				break
+			}
+			page.Turns = append(page.Turns, rules.Complete(t, turn))
 		}
 		return page, nil
 	})
 }
 
 // List implements store.Store.
-func (s *Store) List(ctx context.Context, q store.ListQuery) ([]*store.Task, error) {
-	return do(ctx, s, func(_ rules.Rows, now time.Time) ([]*store.Task, error) {
-		var page []*store.Task
+func (s *Store) List(ctx context.Context, q store.ListQuery) (*store.TaskPage, error) {
+	return do(ctx, s, func(_ rules.Rows, now time.Time) (*store.TaskPage, error) {
+		page := &store.TaskPage{}
 		from := s.rows.lastIncarnation
 		if q.Before > 0 {
 			from = min(from, q.Before-1)
 		}
-		for k := from; k > 0 && len(page) < q.Limit; k-- {
+		for k := from; k > 0; k-- {
 			if t := s.rows.task(k); rules.Visible(t, now, 0) == nil && matches(t, q) {
-				page = append(page, t)
+				if len(page.Tasks) == q.Limit {
+					page.More = true
+					break
+				}
+				page.Tasks = append(page.Tasks, t)
 			}
 		}
 		return page, nil
@@ -195,13 +210,15 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 			return nil, err
 		}
 		var events, rewinds []store.Event
-		for _, e := range s.rows.events[t.Incarnation] {
-			if e.Number <= q.After {
-				continue
-			}
-			events = append(events, e)
-			if e.Kind == store.EventRewind {
-				rewinds = append(rewinds, e)
+		for _, flush := range s.rows.events[t.Incarnation] {
+			for _, e := range flush {
+				if e.Number <= q.After {
+					continue
+				}
+				events = append(events, e)
+				if e.Kind == store.EventRewind {
+					rewinds = append(rewinds, e)
+				}
 			}
 		}
 		for _, turn := range s.rows.turns[t.Incarnation] {
@@ -214,11 +231,12 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 }
 
 // Waiting implements store.Store.
-func (s *Store) Waiting(ctx context.Context) (map[string]int, error) {
+func (s *Store) Waiting(ctx context.Context, except []string, most int) (map[string]int, error) {
 	return do(ctx, s, func(_ rules.Rows, now time.Time) (map[string]int, error) {
 		waiting := map[string]int{}
 		for k := range s.rows.due {
-			if t := s.rows.tasks[k]; !t.DueAt.After(now) {
+			t := s.rows.tasks[k]
+			if !t.NotBefore.After(now) && !slices.Contains(except, t.Func) && waiting[t.Func] < most {
 				waiting[t.Func]++
 			}
 		}
@@ -229,10 +247,8 @@ func (s *Store) Waiting(ctx context.Context) (map[string]int, error) {
 // Workers implements store.Store.
 func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 	return do(ctx, s, func(r rules.Rows, now time.Time) ([]*store.Worker, error) {
-		workers, err := r.Workers()
-		return slices.DeleteFunc(workers, func(w *store.Worker) bool {
-			return w.Dead || !now.Before(w.ExpiresAt)
-		}), err
+		workers, err := r.Lapsed(now)
+		return slices.DeleteFunc(workers, func(w *store.Worker) bool { return !alive(w, now) }), err
 	})
 }
 

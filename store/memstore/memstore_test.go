@@ -48,3 +48,5 @@ func TestEnginesShareAStore(t *testing.T) {
 }
 
 func TestLinear(t *testing.T) { storetest.RunLinear(t, open) }
+
+func TestContexts(t *testing.T) { storetest.RunContexts(t, open) }

@@ -15,33 +15,40 @@ import (
 type rows struct {
 	lastIncarnation int64
 	lastMail        int64
+	lastPlace       int64
 
 	tasks    map[int64]*store.Task
 	ids      map[string]int64
 	turns    map[int64]map[int64]*store.Turn
 	inputs   map[int64]map[string]int64
 	metadata map[int64]map[string][]byte
-	events   map[int64][]store.Event
+	events   map[int64][][]store.Event // by call of AppendEvents
 	workers  map[string]*store.Worker
 	mail     map[string][]store.Mail
 	funcs    map[string]store.Settings
+	removed  map[int64]bool // tasks whose rows beside their own are to be removed
+	requests map[request]*rules.Request
 
 	// Indexes over tasks, kept by index.
 	due     map[int64]bool
 	leased  map[string]map[int64]bool
 	expires map[int64]bool
 	trim    map[int64]bool
+	ending  map[int64]bool
 }
+
+type request struct{ task, id string }
 
 var _ rules.Rows = (*rows)(nil)
 
 func newRows() *rows {
 	return &rows{
 		tasks: map[int64]*store.Task{}, ids: map[string]int64{}, turns: map[int64]map[int64]*store.Turn{},
-		inputs: map[int64]map[string]int64{}, metadata: map[int64]map[string][]byte{}, events: map[int64][]store.Event{},
+		inputs: map[int64]map[string]int64{}, metadata: map[int64]map[string][]byte{}, events: map[int64][][]store.Event{},
 		workers: map[string]*store.Worker{}, mail: map[string][]store.Mail{}, funcs: map[string]store.Settings{},
+		removed: map[int64]bool{}, requests: map[request]*rules.Request{},
 		due: map[int64]bool{}, leased: map[string]map[int64]bool{}, expires: map[int64]bool{},
-		trim: map[int64]bool{},
+		trim: map[int64]bool{}, ending: map[int64]bool{},
 	}
 }
 
@@ -86,8 +93,11 @@ func (r *rows) index(incarnation int64, add bool) {
 	if t == nil {
 		return
 	}
-	if !t.DueAt.IsZero() {
+	if t.Due {
 		set(r.due, incarnation, add)
+	}
+	if !t.EndBy.IsZero() {
+		set(r.ending, incarnation, add)
 	}
 	if !t.ExpiresAt.IsZero() {
 		set(r.expires, incarnation, add)
@@ -118,11 +128,49 @@ func (r *rows) DeleteTask(incarnation int64) error {
 		delete(r.ids, t.ID)
 	}
 	delete(r.tasks, incarnation)
+	return nil
+}
+
+func (r *rows) NextPlace(above int64) (int64, error) {
+	r.lastPlace = max(r.lastPlace, above) + 1
+	return r.lastPlace, nil
+}
+
+func (r *rows) Abandon(incarnation int64) error {
+	r.removed[incarnation] = true
+	return nil
+}
+
+func (r *rows) Abandoned(limit int) ([]int64, error) {
+	tasks := slices.Sorted(maps.Keys(r.removed))
+	return tasks[:min(limit, len(tasks))], nil
+}
+
+func (r *rows) DropRows(incarnation int64, limit int) (dropped int, more bool, err error) {
+	drop := func(have int) int {
+		n := min(have, limit-dropped)
+		dropped += n
+		return n
+	}
+	r.events[incarnation] = r.events[incarnation][drop(len(r.events[incarnation])):]
+	dropFirst(r.turns[incarnation], drop(len(r.turns[incarnation])))
+	dropFirst(r.metadata[incarnation], drop(len(r.metadata[incarnation])))
+	if len(r.events[incarnation])+len(r.turns[incarnation])+len(r.metadata[incarnation]) > 0 {
+		return dropped, true, nil
+	}
+	delete(r.events, incarnation)
 	delete(r.turns, incarnation)
 	delete(r.inputs, incarnation)
 	delete(r.metadata, incarnation)
-	delete(r.events, incarnation)
-	return nil
+	delete(r.removed, incarnation)
+	return dropped, false, nil
+}
+
+// dropFirst removes the first n keys.
+func dropFirst[K cmp.Ordered, V any](m map[K]V, n int) {
+	for _, k := range slices.Sorted(maps.Keys(m))[:n] {
+		delete(m, k)
+	}
 }
 
 func (r *rows) Turn(incarnation, number int64) (*store.Turn, error) {
@@ -227,22 +275,25 @@ func (r *rows) SetMetadata(incarnation int64, changes []store.Change) error {
 }
 
 func (r *rows) AppendEvents(incarnation int64, events []store.Event) error {
-	r.events[incarnation] = append(r.events[incarnation], events...)
+	r.events[incarnation] = append(r.events[incarnation], slices.Clone(events))
 	return nil
 }
 
-func (r *rows) DropEvents(incarnation, below int64, limit int) (more bool, err error) {
-	events := r.events[incarnation]
-	n := 0
-	for n < len(events) && events[n].Number < below && n < limit {
-		n++
+func (r *rows) DropEvents(incarnation, below int64, limit int) (dropped int, more bool, err error) {
+	flushes := r.events[incarnation]
+	for dropped < len(flushes) && dropped < limit && lastOf(flushes[dropped]).Number < below {
+		dropped++
 	}
-	r.events[incarnation] = slices.Delete(events, 0, n)
-	return n == limit, nil
+	r.events[incarnation] = flushes[dropped:]
+	return dropped, dropped == limit, nil
 }
 
-func (r *rows) EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error) {
-	for _, e := range r.events[incarnation] {
+func lastOf(flush []store.Event) *store.Event { return &flush[len(flush)-1] }
+
+func (r *rows) EmittedBefore(incarnation int64, at time.Time, limit int) (number int64, next time.Time, err error) {
+	flushes := r.events[incarnation]
+	for _, flush := range flushes[:min(limit, len(flushes))] {
+		e := lastOf(flush)
 		if e.At.After(at) {
 			return number, e.At, nil
 		}
@@ -275,7 +326,42 @@ func (r *rows) DeleteWorker(id string) error {
 	return nil
 }
 
-func (r *rows) Workers() ([]*store.Worker, error) {
+func alive(w *store.Worker, now time.Time) bool { return !w.Dead && now.Before(w.ExpiresAt) }
+
+func (r *rows) Served(fn string, now time.Time) (bool, error) {
+	for _, w := range r.workers {
+		if alive(w, now) && slices.Contains(w.Funcs, fn) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (r *rows) Request(task, id string) (*rules.Request, error) {
+	return r.requests[request{task, id}], nil
+}
+
+func (r *rows) Remember(req *rules.Request) error {
+	r.requests[request{req.Task, req.ID}] = req
+	return nil
+}
+
+func (r *rows) Forget(before time.Time, limit int) (more bool, err error) {
+	for key, req := range r.requests {
+		if req.At.After(before) {
+			continue
+		}
+		if limit == 0 {
+			return true, nil
+		}
+		limit--
+		delete(r.requests, key)
+	}
+	return false, nil
+}
+
+// Lapsed returns all workers: rules look at each.
+func (r *rows) Lapsed(time.Time) ([]*store.Worker, error) {
 	var workers []*store.Worker
 	for id := range r.workers {
 		w, _ := r.Worker(id)
@@ -312,8 +398,8 @@ func (r *rows) Publish(f store.PublishedFunc) error {
 	return nil
 }
 
-// where returns copies of the tasks of an index that a predicate picks, oldest first by the given time.
-func (r *rows) where(index map[int64]bool, limit int, at func(*store.Task) time.Time, pick func(*store.Task) bool) []*store.Task {
+// where returns copies of the tasks of an index that a predicate picks, in the order of a number.
+func (r *rows) where(index map[int64]bool, limit int, at func(*store.Task) int64, pick func(*store.Task) bool) []*store.Task {
 	var tasks []*store.Task
 	for k := range index {
 		if t := r.tasks[k]; pick(t) {
@@ -321,7 +407,7 @@ func (r *rows) where(index map[int64]bool, limit int, at func(*store.Task) time.
 		}
 	}
 	slices.SortFunc(tasks, func(a, b *store.Task) int {
-		return cmp.Or(at(a).Compare(at(b)), cmp.Compare(a.Incarnation, b.Incarnation))
+		return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a.Incarnation, b.Incarnation))
 	})
 	if limit >= 0 && len(tasks) > limit {
 		tasks = tasks[:limit]
@@ -332,41 +418,51 @@ func (r *rows) where(index map[int64]bool, limit int, at func(*store.Task) time.
 	return tasks
 }
 
-func dueAt(t *store.Task) time.Time { return t.DueAt }
+func none(*store.Task) int64 { return 0 }
 
 func (r *rows) LeasedTo(worker string, limit int) ([]*store.Task, error) {
-	none := func(*store.Task) time.Time { return time.Time{} }
 	return r.where(r.leased[worker], limit, none, func(*store.Task) bool { return true }), nil
 }
 
+func (r *rows) LeasedBy(worker string, request int64) ([]*store.Task, error) {
+	return r.where(r.leased[worker], -1, none, func(t *store.Task) bool { return t.Request == request }), nil
+}
+
+// Due takes the first of those that waited for a time by that time, as stores do that cannot put all of them in order.
 func (r *rows) Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) {
-	return r.where(r.due, limit, dueAt, func(t *store.Task) bool {
-		return t.Func == fn && t.Suspect == suspect && !t.DueAt.After(now)
-	}), nil
+	place := func(t *store.Task) int64 { return t.Place }
+	due := r.where(r.due, -1, place, func(t *store.Task) bool {
+		return t.Func == fn && t.Suspect == suspect && !t.NotBefore.After(now)
+	})
+	slices.SortStableFunc(due, func(a, b *store.Task) int { return a.NotBefore.Compare(b.NotBefore) })
+	timed := slices.IndexFunc(due, func(t *store.Task) bool { return !t.NotBefore.IsZero() })
+	if timed < 0 {
+		timed = len(due)
+	}
+	atOnce, byTime := due[:timed], due[timed:]
+	return rules.InLine(limit, atOnce[:min(limit, len(atOnce))], byTime[:min(limit, len(byTime))]), nil
 }
 
 func (r *rows) NextDue(fn string, now time.Time) (time.Time, error) {
-	tasks := r.where(r.due, 1, dueAt, func(t *store.Task) bool { return t.Func == fn && t.DueAt.After(now) })
+	at := func(t *store.Task) int64 { return t.NotBefore.UnixMicro() }
+	tasks := r.where(r.due, 1, at, func(t *store.Task) bool { return t.Func == fn && t.NotBefore.After(now) })
 	if len(tasks) == 0 {
 		return time.Time{}, nil
 	}
-	return tasks[0].DueAt, nil
+	return tasks[0].NotBefore, nil
 }
 
 func (r *rows) Expired(now time.Time, limit int) ([]*store.Task, error) {
-	at := func(t *store.Task) time.Time { return t.ExpiresAt }
+	at := func(t *store.Task) int64 { return t.ExpiresAt.UnixMicro() }
 	return r.where(r.expires, limit, at, func(t *store.Task) bool { return !t.ExpiresAt.After(now) }), nil
 }
 
-func (r *rows) Overdue(now time.Time, limit int) ([]*store.Task, error) {
-	deadline := func(t *store.Task) time.Time { return t.Turn.Deadline }
-	return r.where(r.due, limit, deadline, func(t *store.Task) bool {
-		retrying := t.Wait == store.WaitRetry || t.Wait == store.WaitStrict
-		return retrying && !t.Turn.Deadline.IsZero() && !t.Turn.Deadline.After(now)
-	}), nil
+func (r *rows) Ending(now time.Time, limit int) ([]*store.Task, error) {
+	at := func(t *store.Task) int64 { return t.EndBy.UnixMicro() }
+	return r.where(r.ending, limit, at, func(t *store.Task) bool { return !t.EndBy.After(now) }), nil
 }
 
 func (r *rows) Trimmable(now time.Time, limit int) ([]*store.Task, error) {
-	at := func(t *store.Task) time.Time { return t.TrimAt }
+	at := func(t *store.Task) int64 { return t.TrimAt.UnixMicro() }
 	return r.where(r.trim, limit, at, func(t *store.Task) bool { return !t.TrimAt.After(now) }), nil
 }

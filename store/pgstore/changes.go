@@ -11,17 +11,20 @@ import (
 
 // changes are what the rules have changed and flush has not written yet.
 type changes struct {
-	deleted  []int64 // tasks
-	tasks    []*taskRow
-	turns    []*turnRow
-	pruned   []prunedTurns
-	metadata map[metadataKey][]byte // nil deletes
-	events   []eventRow
-	funcs    []store.PublishedFunc
-	workers  []*store.Worker
-	gone     []string // workers
-	seen     []store.Mail
-	mail     []store.Mail
+	deleted   []int64 // tasks
+	dropped   []int64 // tasks: all that they have beside their own row and tags
+	abandoned []int64 // tasks
+	tasks     []*taskRow
+	turns     []*turnRow
+	pruned    []prunedTurns
+	metadata  map[metadataKey][]byte // nil deletes
+	events    []eventRow
+	requests  []remembered
+	funcs     []store.PublishedFunc
+	workers   []*store.Worker
+	gone      []string // workers
+	seen      []store.Mail
+	mail      []store.Mail
 }
 
 type prunedTurns struct{ task, upTo int64 }
@@ -37,10 +40,10 @@ func (t *tx) queueChanges(b *pgx.Batch) error {
 	c := t.changes
 	t.changes = changes{}
 	if len(c.deleted) > 0 {
-		for _, sql := range []string{sqlDeleteTurns, sqlDeleteMetadata, sqlDeleteEvents, sqlDeleteTags, sqlDeleteTasks} {
-			b.Queue(t.s.sql(sql), c.deleted)
-		}
+		b.Queue(t.s.sql(sqlDeleteTags), c.deleted)
+		b.Queue(t.s.sql(sqlDeleteTasks), c.deleted)
 	}
+	t.queueRemoved(b, &c)
 	if err := t.queueTasks(b, c.tasks); err != nil {
 		return err
 	}
@@ -53,6 +56,7 @@ func (t *tx) queueChanges(b *pgx.Batch) error {
 	}
 	t.queueMetadata(b, c.metadata)
 	t.queueEvents(b, c.events)
+	t.queueRemembered(b, c.requests)
 	if err := t.queueFuncs(b, c.funcs); err != nil {
 		return err
 	}
@@ -98,7 +102,9 @@ func (t *tx) queueWorkers(b *pgx.Batch, c *changes) error {
 			column(c.mail, func(m store.Mail) int64 { return m.Incarnation }),
 			column(c.mail, func(m store.Mail) int64 { return m.Epoch }),
 			column(c.mail, func(m store.Mail) string { return string(m.Kind) }),
-			column(c.mail, func(m store.Mail) string { return m.Reason }))
+			column(c.mail, func(m store.Mail) string { return m.Reason }),
+			column(c.mail, func(m store.Mail) int64 { return int64(m.Behind) }),
+			column(c.mail, func(m store.Mail) int64 { return m.Version }))
 	}
 	return nil
 }
@@ -109,7 +115,7 @@ func (t *tx) queueWorker(b *pgx.Batch, w *store.Worker) error {
 		return err
 	}
 	b.Queue(t.s.sql(sqlPutWorker), w.ID, w.Info.Host, w.Info.PID, w.Info.Program, w.Info.Version, funcs, w.Running,
-		micros(w.StartedAt), micros(w.BeatAt), micros(w.ExpiresAt), w.Dead)
+		micros(w.StartedAt), micros(w.BeatAt), micros(w.ExpiresAt), w.Dead, w.Stopped)
 	if w.StartedAt.Equal(w.BeatAt) {
 		b.Queue(t.s.sql(sqlPutMailbox), w.ID)
 	}

@@ -8,20 +8,25 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
 )
 
 // Statements that look for tasks, and lock those that nobody else has locked.
 const (
-	sqlLeasedTo = `SELECT ` + taskColumns + ` FROM perdure.tasks
+	sqlLeasedTo = `SELECT ` + taskRead + ` FROM perdure.tasks
 		WHERE worker = $1 AND worker <> '' ORDER BY key LIMIT $2 FOR UPDATE`
-	sqlDue = `SELECT ` + taskColumns + ` FROM perdure.tasks
-		WHERE func = $1 AND suspect = $2 AND due_at > 0 AND due_at <= $3 ORDER BY due_at, key LIMIT $4 FOR UPDATE SKIP LOCKED`
-	sqlExpired = `SELECT ` + taskColumns + ` FROM perdure.tasks
+	sqlLeasedBy = `SELECT ` + taskRead + ` FROM perdure.tasks
+		WHERE worker = $1 AND worker <> '' AND request = $2 ORDER BY key FOR UPDATE`
+	sqlDue = `SELECT ` + taskRead + ` FROM perdure.tasks
+		WHERE func = $1 AND suspect = $2 AND due_at = 1 ORDER BY place, key LIMIT $3 FOR UPDATE SKIP LOCKED`
+	sqlDelayed = `SELECT ` + taskRead + ` FROM perdure.tasks
+		WHERE func = $1 AND suspect = $2 AND due_at > 1 AND due_at <= $4 ORDER BY due_at, key LIMIT $3 FOR UPDATE SKIP LOCKED`
+	sqlExpired = `SELECT ` + taskRead + ` FROM perdure.tasks
 		WHERE expires_at > 0 AND expires_at <= $1 ORDER BY expires_at, key LIMIT $2 FOR UPDATE SKIP LOCKED`
-	sqlOverdue = `SELECT ` + taskColumns + ` FROM perdure.tasks
-		WHERE wait IN ('retry', 'strict') AND turn_deadline > 0 AND turn_deadline <= $1
-		ORDER BY turn_deadline, key LIMIT $2 FOR UPDATE SKIP LOCKED`
-	sqlTrimmable = `SELECT ` + taskColumns + ` FROM perdure.tasks
+	sqlEnding = `SELECT ` + taskRead + ` FROM perdure.tasks
+		WHERE due_at > 0 AND (end_by > 0 OR turn_cancel OR turn_deadline > 0) AND end_by <= $1
+		ORDER BY end_by, key LIMIT $2 FOR UPDATE SKIP LOCKED`
+	sqlTrimmable = `SELECT ` + taskRead + ` FROM perdure.tasks
 		WHERE trim_at > 0 AND trim_at <= $1 ORDER BY trim_at, key LIMIT $2 FOR UPDATE SKIP LOCKED`
 	sqlNextDue = `SELECT coalesce(min(at), 0) FROM
 		((SELECT due_at AS at FROM perdure.tasks WHERE func = $1 AND NOT suspect AND due_at > 0 AND due_at > $2 ORDER BY due_at LIMIT 1)
@@ -29,39 +34,59 @@ const (
 		(SELECT due_at FROM perdure.tasks WHERE func = $1 AND suspect AND due_at > 0 AND due_at > $2 ORDER BY due_at LIMIT 1)) d`
 )
 
+// statement is a statement with its arguments.
+type statement struct {
+	sql  string
+	args []any
+}
+
 // look finds tasks as they will be after what has been changed so far, and locks them.
 func (t *tx) look(sql string, args ...any) ([]*store.Task, error) {
+	return t.lookFor(statement{sql, args})
+}
+
+// lookFor is look with several statements at once.
+func (t *tx) lookFor(all ...statement) ([]*store.Task, error) {
 	if err := t.flush(); err != nil {
 		return nil, err
 	}
 	var found []*store.Task
-	err := t.query(sql, func(rows pgx.Rows) error {
-		task, err := t.s.scanTask(rows)
-		if err == nil {
-			found = append(found, t.hold(task).copied())
-		}
-		return err
-	}, args...)
-	return found, err
+	b := &pgx.Batch{}
+	for _, st := range all {
+		b.Queue(t.s.sql(st.sql), st.args...).Query(each(func(rows pgx.Rows) error {
+			task, err := t.s.scanTask(rows)
+			if err == nil {
+				found = append(found, t.hold(task).copied())
+			}
+			return err
+		}))
+	}
+	return found, t.send(b)
 }
 
 // LeasedTo implements rules.Rows. It waits for tasks that are being written: none is left out.
 func (t *tx) LeasedTo(worker string, limit int) ([]*store.Task, error) {
-	if limit < 0 {
-		limit = 1<<31 - 1
-	}
 	return t.look(sqlLeasedTo, worker, limit)
+}
+
+// LeasedBy implements rules.Rows. It waits as LeasedTo does.
+func (t *tx) LeasedBy(worker string, request int64) ([]*store.Task, error) {
+	held, err := t.look(sqlLeasedBy, worker, request)
+	if err != nil {
+		return nil, err
+	}
+	return held, t.loadEntries(held)
 }
 
 // Due implements rules.Rows. Tasks that others are writing are left out.
 func (t *tx) Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) {
-	due, err := t.look(sqlDue, fn, suspect, micros(now), limit)
-	slices.SortFunc(due, func(a, b *store.Task) int {
-		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.Incarnation, b.Incarnation))
-	})
+	due, err := t.lookFor(
+		statement{sqlDue, []any{fn, suspect, limit}},
+		statement{sqlDelayed, []any{fn, suspect, limit, micros(now)}})
 	if err != nil {
 		return nil, err
 	}
+	due = rules.InLine(limit, due)
 	return due, t.loadEntries(due)
 }
 
@@ -77,12 +102,35 @@ func (t *tx) NextDue(fn string, now time.Time) (time.Time, error) {
 
 // Expired implements rules.Rows.
 func (t *tx) Expired(now time.Time, limit int) ([]*store.Task, error) {
-	return t.look(sqlExpired, micros(now), limit)
+	expired, err := t.look(sqlExpired, micros(now), limit)
+	if err != nil {
+		return nil, err
+	}
+	return expired, t.weigh(column(expired, func(t *store.Task) int64 { return t.Incarnation }))
 }
 
-// Overdue implements rules.Rows.
-func (t *tx) Overdue(now time.Time, limit int) ([]*store.Task, error) {
-	return t.look(sqlOverdue, micros(now), limit)
+// Ending implements rules.Rows. A task that version 1 has written, or has been imported from it, has no end, or that of
+// another turn: it is corrected.
+func (t *tx) Ending(now time.Time, limit int) ([]*store.Task, error) {
+	found, err := t.look(sqlEnding, micros(now), limit)
+	if err != nil {
+		return nil, err
+	}
+	var ending []*store.Task
+	for _, task := range found {
+		if task.EndBy.IsZero() {
+			task.EndBy = endBy(task)
+		}
+		if !task.EndBy.IsZero() && !task.EndBy.After(now) {
+			ending = append(ending, task)
+		} else if err := t.UpdateTask(task); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(ending, func(a, b *store.Task) int {
+		return cmp.Or(a.EndBy.Compare(b.EndBy), cmp.Compare(a.Incarnation, b.Incarnation))
+	})
+	return ending, nil
 }
 
 // Trimmable implements rules.Rows.

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,7 @@ const sqlInsertEvents = `INSERT INTO perdure.events (task, first, last, turn, at
 		$8::bigint[], $9::bytea[])`
 
 func (t *tx) queueEvents(b *pgx.Batch, rows []eventRow) {
+	rows = slices.DeleteFunc(rows, func(r eventRow) bool { return t.gone(r.task) })
 	if len(rows) == 0 {
 		return
 	}
@@ -74,48 +76,26 @@ func scanTurnEvent(rows pgx.Rows) (store.Event, error) {
 	return rules.TurnEvent(&t), err
 }
 
-const sqlDropEvents = `DELETE FROM perdure.events WHERE task = $1 AND last = ANY (ARRAY
-	(SELECT last FROM perdure.events WHERE task = $1 AND last < $2 ORDER BY last LIMIT $3)) RETURNING last`
-
-// DropEvents implements rules.Rows. A piece is a row.
-func (t *tx) DropEvents(incarnation, below int64, limit int) (more bool, err error) {
-	if err := t.flush(); err != nil {
-		return false, err
-	}
-	n := 0
-	err = t.query(sqlDropEvents, func(pgx.Rows) error { n++; return nil }, incarnation, below, limit)
-	return n == limit, err
-}
-
-// emittedPage is how many rows of events are looked at in one read.
-const emittedPage = 1000
-
-const sqlEmittedBefore = `SELECT last, at FROM perdure.events WHERE task = $1 AND last > $2 ORDER BY last LIMIT $3`
+const sqlEmittedBefore = `SELECT last, at FROM perdure.events WHERE task = $1 ORDER BY last LIMIT $2`
 
 // EmittedBefore implements rules.Rows. Times do not go back within a stream, unless the database's clock does: then
-// some events are kept longer. It reads no more than what is to be removed, and a page.
-func (t *tx) EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error) {
+// some events are kept longer.
+func (t *tx) EmittedBefore(incarnation int64, at time.Time, limit int) (number int64, next time.Time, err error) {
 	if err := t.flush(); err != nil {
 		return 0, next, err
 	}
-	for {
-		n := 0
-		err = t.query(sqlEmittedBefore, func(rows pgx.Rows) error {
-			n++
-			var last int64
-			var when time.Time
-			err := rows.Scan(&last, (*instant)(&when))
-			switch {
-			case err != nil || !next.IsZero():
-			case when.After(at):
-				next = when
-			default:
-				number = last
-			}
-			return err
-		}, incarnation, number, emittedPage)
-		if err != nil || n < emittedPage || !next.IsZero() {
-			return number, next, err
+	err = t.query(sqlEmittedBefore, func(rows pgx.Rows) error {
+		var last int64
+		var when time.Time
+		err := rows.Scan(&last, (*instant)(&when))
+		switch {
+		case err != nil || !next.IsZero():
+		case when.After(at):
+			next = when
+		default:
+			number = last
 		}
-	}
+		return err
+	}, incarnation, limit)
+	return number, next, err
 }

@@ -15,36 +15,50 @@ import (
 
 // List implements store.Store. One filter chooses the index to walk down, newest first; the others are
 // checked on the way.
-func (s *Store) List(ctx context.Context, q store.ListQuery) ([]*store.Task, error) {
-	var page []*store.Task
+func (s *Store) List(ctx context.Context, q store.ListQuery) (*store.TaskPage, error) {
+	var found []*store.Task
+	all := walks(q)
+	cut := make([]int64, len(all)) // the last task of a walk that has ended too early, else 0
 	ask := func(r *reading) {
-		for _, w := range walks(q) {
+		for i, w := range all {
 			sql, args := w.statement(q, r.given())
 			r.query(sql, func(rows pgx.Rows) error {
-				t, err := s.scanTask(rows)
-				page = append(page, t)
-				return err
+				var next *int64
+				t, err := s.scanTask(rows, &next)
+				if err != nil {
+					return err
+				}
+				found = append(found, t)
+				cut[i] = 0
+				if next != nil {
+					cut[i] = t.Incarnation
+				}
+				return nil
 			}, args...)
 		}
 	}
-	found, err := read(ctx, s, ask, func(*reading) ([]*store.Task, error) {
-		slices.SortFunc(page, func(a, b *store.Task) int { return cmp.Compare(b.Incarnation, a.Incarnation) })
-		return page[:min(q.Limit, len(page))], nil
+	page, err := read(ctx, s, ask, func(*reading) (*store.TaskPage, error) {
+		return merged(found, slices.Max(cut), q.Limit), nil
 	})
 	if err == store.ErrNotFound {
-		return nil, nil
+		return &store.TaskPage{}, nil
 	}
-	return found, err
+	return page, err
 }
 
-// listColumns are taskColumns where tags are in the same statement.
-const listColumns = `t.key, t.id, t.func, t.title, t.description, t.tags, t.session, t.agent, t.source, t.settings, t.created_at,
-	t.status, t.turn_deadline, t.worker, t.due_at, t.wait, t.suspect, t.expires_at, t.trim_at, t.reason, t.turn,
-	t.turn_input_id, t.turn_steered, t.turn_entry, t.turn_attempt, t.turn_recoveries, t.turn_streak,
-	t.turn_started_at, t.turn_overdue, t.turn_checkpoint, t.turn_cancel, t.cancel_reason, t.turn_error,
-	t.turn_ended, t.last_turn, t.last_input_id, t.entered, t.queued, t.nudging, t.epoch, t.request, t.entered_at,
-	t.settled_epoch, t.last_event, t.first_event, t.last_emitted, t.mark, t.event_epoch, t.updated_at, t.ended_at,
-	t.version`
+// merged makes a page of what walks have found, as far down as all of them have come.
+func merged(found []*store.Task, bottom int64, limit int) *store.TaskPage {
+	page := &store.TaskPage{More: bottom > 0}
+	page.Tasks = slices.DeleteFunc(found, func(t *store.Task) bool { return t.Incarnation < bottom })
+	slices.SortFunc(page.Tasks, func(a, b *store.Task) int { return cmp.Compare(b.Incarnation, a.Incarnation) })
+	if len(page.Tasks) > limit {
+		page.Tasks, page.More = page.Tasks[:limit], true
+	}
+	return page
+}
+
+// taskSize is the size of what may be large in a task's row.
+const taskSize = `octet_length(t.description) + octet_length(t.tags) + octet_length(t.reason) + octet_length(t.turn_error)`
 
 // walk is one way through the tasks: an index, and the value to look for in it.
 type walk struct {
@@ -109,7 +123,8 @@ func (w walk) statement(q store.ListQuery, given int64) (sql string, args []any)
 	default:
 		from = fmt.Sprintf(from, arg(w.value))
 	}
-	b.WriteString(`SELECT ` + listColumns + ` FROM ` + from)
+	b.WriteString(`SELECT ` + taskRead + `, next FROM (SELECT *, sum(size) OVER w - size AS before, lead(key) OVER w AS next FROM
+		(SELECT t.*, ` + taskSize + ` AS size FROM ` + from)
 	if q.Session != "" {
 		b.WriteString(` AND t.session = ` + arg(q.Session))
 	}
@@ -131,6 +146,7 @@ func (w walk) statement(q store.ListQuery, given int64) (sql string, args []any)
 		before = never
 	}
 	b.WriteString(` AND ` + key + ` < ` + arg(before) + ` AND (t.expires_at = 0 OR t.expires_at > ` +
-		fmt.Sprintf(timeOr, arg(given)) + `) ORDER BY ` + key + ` DESC LIMIT ` + arg(q.Limit))
+		fmt.Sprintf(timeOr, arg(given)) + `) ORDER BY ` + key + ` DESC LIMIT ` + arg(q.Limit) + ` + 1) r
+		WINDOW w AS (ORDER BY key DESC ROWS UNBOUNDED PRECEDING)) p WHERE before < ` + arg(store.PageBytes))
 	return b.String(), args
 }

@@ -10,7 +10,7 @@ import (
 // speed.
 func (t *tx) preload(ops []*op) error {
 	var entries []*taskRow
-	prune := map[int64]int64{}
+	prune, promotes := map[int64]int64{}, false
 	for _, o := range ops {
 		r := t.tasks[o.key]
 		if o.id != "" {
@@ -21,12 +21,16 @@ func (t *tx) preload(ops []*op) error {
 		}
 		if o.settle != nil && r.task.Queued > 0 || o.offer != nil && o.offer.Lease && r.task.Status == store.Suspended {
 			entries = append(entries, r)
+			promotes = promotes || o.settle != nil && !o.settle.KeepLease
 		}
 		if keep := int64(r.task.Settings.KeepTurns); o.settle != nil && keep > 0 && r.task.Turn.Number > keep {
 			prune[o.key] = r.task.Turn.Number - keep
 		}
 	}
 	b := &pgx.Batch{}
+	if promotes {
+		t.queuePlaces(b)
+	}
 	t.queueEntries(b, entries)
 	if len(prune) > 0 {
 		var tasks, upTo []int64
@@ -58,12 +62,12 @@ func (t *tx) loadEntries(tasks []*store.Task) error {
 // sqlEntries reads of each task the current turn, the last one that was entered before, and the first that waits.
 const sqlEntries = `SELECT u.* FROM unnest($1::bigint[], $2::bigint[]) AS w (wanted, current)
 	JOIN LATERAL (
-		(SELECT ` + turnColumns + `, input FROM perdure.turns WHERE task = w.wanted AND number = w.current)
+		(SELECT ` + turnColumns + turnPayload + ` FROM perdure.turns WHERE task = w.wanted AND number = w.current)
 		UNION ALL
-		(SELECT ` + turnColumns + `, input FROM perdure.turns WHERE task = w.wanted AND number < w.current AND started_at > 0
+		(SELECT ` + turnColumns + turnPayload + ` FROM perdure.turns WHERE task = w.wanted AND number < w.current AND started_at > 0
 			ORDER BY number DESC LIMIT 1)
 		UNION ALL
-		(SELECT ` + turnColumns + `, input FROM perdure.turns WHERE task = w.wanted AND number > w.current AND status = ''
+		(SELECT ` + turnColumns + turnPayload + ` FROM perdure.turns WHERE task = w.wanted AND number > w.current AND status = ''
 			ORDER BY number LIMIT 1)) u ON true`
 
 func (t *tx) queueEntries(b *pgx.Batch, rows []*taskRow) {

@@ -21,9 +21,9 @@ func inBubble(t *testing.T, opts Options) func(t *testing.T) store.Store {
 }
 
 func inBubbleAt(direct, url string, opts Options) func(t *testing.T) store.Store {
-	opts.UnsafeClock = rules.Now
 	return func(t *testing.T) store.Store {
 		t.Helper()
+		opts.UnsafeClock = new(rules.Clock).Now
 		opts.Schema = pgtest.Schema(t, direct)
 		return openAt(t, url, opts)
 	}

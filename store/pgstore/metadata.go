@@ -88,7 +88,7 @@ func (t *tx) queueMetadata(b *pgx.Batch, changed map[metadataKey][]byte) {
 	var set, drop []metadataKey
 	for k, value := range changed {
 		switch {
-		case t.tasks[k.task].gone:
+		case t.gone(k.task):
 		case value == nil:
 			drop = append(drop, k)
 		default:

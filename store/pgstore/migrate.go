@@ -174,13 +174,35 @@ func (x *texts) version(ctx context.Context, conn *pgx.Conn) (v schemaVersion, e
 	return v, err
 }
 
-// migrate brings the tables to the version that the steps lead to, in one transaction. Who comes at the same time
-// waits at the row of the version.
+// migrate brings the tables to the version that the steps lead to. While it waits for a transaction that has used a table,
+// everybody else who wants to use that waits behind it: it gives up after a while, lets them pass, and tries again.
 func (x *texts) migrate(ctx context.Context, conn *pgx.Conn, steps []string) error {
 	if _, err := conn.Exec(ctx, x.versions()); err != nil && !exists(err) {
 		return err
 	}
+	err := x.apply(ctx, conn, steps)
+	for range migrateTries {
+		if !contended(err) {
+			break
+		}
+		err = x.apply(ctx, conn, steps)
+	}
+	return err
+}
+
+// migrateTries is how often a migration tries again, and migrateWait how long it waits for each lock.
+const (
+	migrateTries = 30
+	migrateWait  = `SET LOCAL lock_timeout = '2s'`
+)
+
+// apply takes the steps that are missing, in one transaction. Programs that do so at the same time take turns at the row of
+// the version.
+func (x *texts) apply(ctx context.Context, conn *pgx.Conn, steps []string) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, migrateWait); err != nil {
+			return err
+		}
 		var v schemaVersion
 		if err := tx.QueryRow(ctx, x.text(sqlVersion+` FOR UPDATE`)).Scan(&v.number, &v.worksWith); err != nil {
 			return err

@@ -81,7 +81,7 @@ func TestTwoVersionsWorkSideBySide(t *testing.T) {
 		if page, err := s.Events(t.Context(), store.EventsQuery{TaskID: c.Entries[0].Task.ID, Limit: 10}); err != nil || len(page.Events) == 0 {
 			t.Errorf("events: %+v, %v", page, err)
 		}
-		if list, err := s.List(t.Context(), store.ListQuery{Limit: 10}); err != nil || len(list) == 0 {
+		if list, err := s.List(t.Context(), store.ListQuery{Limit: 10}); err != nil || len(list.Tasks) == 0 {
 			t.Errorf("list: %v", err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestAFrozenTransactionLosesItsLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	if err := b.Delete(t.Context(), &store.DeleteRequest{TaskID: "one"}); err != nil {
+	if _, err := b.Delete(t.Context(), &store.DeleteRequest{TaskID: "one"}); err != nil {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	if err := frozen.send(&pgx.Batch{}); err == nil {

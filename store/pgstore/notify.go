@@ -57,7 +57,7 @@ func (n *news) changed(t *store.Task) {
 		n.tasks = map[int64]bool{}
 	}
 	n.tasks[t.Incarnation] = true
-	n.due = n.due || t.Worker == "" && !t.DueAt.IsZero()
+	n.due = n.due || t.Due
 }
 
 // mail notes that a worker has mail.
@@ -124,7 +124,7 @@ func (n *notifier) add(more *news) {
 	}
 }
 
-func (n *notifier) take() news {
+func (n *notifier) collect() news {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	taken := n.pending
@@ -140,7 +140,7 @@ func (n *notifier) loop() {
 		case <-n.closed.Done():
 			open = false
 		}
-		told := n.take()
+		told := n.collect()
 		if told.none() {
 			continue
 		}

@@ -117,7 +117,7 @@ func TestListenTellsWhatOthersHaveWritten(t *testing.T) {
 	}
 	l.until(t, "mail", func(h store.Hint) bool { return slices.Contains(h.Mail, "w") })
 
-	if err := b.Delete(t.Context(), &store.DeleteRequest{TaskID: "due"}); err != nil {
+	if _, err := b.Delete(t.Context(), &store.DeleteRequest{TaskID: "due"}); err != nil {
 		t.Fatal(err)
 	}
 	l.until(t, "a deleted task", func(h store.Hint) bool { return slices.Contains(h.Tasks, o.Incarnation) })
@@ -215,12 +215,13 @@ func TestPollOnlySendsNoNotifications(t *testing.T) {
 
 func execute(t *testing.T, sql string) error {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), pgtest.URL(t))
+	ctx := context.WithoutCancel(t.Context()) // also when the test ends
+	conn, err := pgx.Connect(ctx, pgtest.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer hangUp(conn)
-	_, err = conn.Exec(t.Context(), sql)
+	_, err = conn.Exec(ctx, sql)
 	return err
 }
 

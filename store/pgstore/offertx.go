@@ -46,7 +46,7 @@ func (s *Store) OfferTx(ctx context.Context, caller any, req *store.OfferRequest
 
 // offerTx offers within a savepoint.
 func (s *Store) offerTx(ctx context.Context, savepoint pgx.Tx, req *store.OfferRequest) (offered *store.Offered, err error) {
-	o := &op{id: req.TaskID, offer: req, run: func(t *tx) (err error) {
+	o := &op{id: req.TaskID, offer: req, waits: true, run: func(t *tx) (err error) {
 		offered, err = rules.Offer(t, t.now, req)
 		return err
 	}}

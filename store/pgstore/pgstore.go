@@ -2,8 +2,8 @@
 // of machines.
 //
 // Operations that arrive while others are written are collected and written together, in one transaction of a few
-// statements (rule P3). An operation that has returned is committed; that it is also on the disk is Postgres'
-// synchronous_commit, which must not be off. The store's clock is the database's.
+// statements (rule P3). An operation that has returned is committed and on the server's disk, as far as the server's fsync
+// and full_page_writes are on: see [Store.Warnings]. The store's clock is the database's.
 //
 // Everything is right without LISTEN and NOTIFY, by polling; advisory locks are not used.
 package pgstore
@@ -64,6 +64,12 @@ type Options struct {
 	// NoMigrate does not create or change tables, but fails when they are not of this program's schema version:
 	// for programs whose database user may not. See [Migrate].
 	NoMigrate bool
+
+	// UnsafeNoSync leaves synchronous_commit as the role's or the database's default has it: where that is weaker than
+	// on, an operation that has returned does not wait for the server's disk, or its standby's, and may be lost with
+	// the server's last moments. Without it the store sets synchronous_commit to on for its transactions, unless the
+	// default is remote_apply.
+	UnsafeNoSync bool
 
 	// UnsafeClock takes the place of the database's clock, for tests in virtual time. All that work on the tables
 	// must have the same.
@@ -192,10 +198,13 @@ func (s *Store) explainRead(err error) error {
 	return s.explain(err)
 }
 
+// storable reports whether a row can have a text.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
+
 // write has a writer run one operation.
 func write[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
 	var out, none T
-	if !utf8.ValidString(o.id) || strings.Contains(o.id, "\x00") {
+	if !storable(o.id) {
 		return none, store.ErrNotFound
 	}
 	o.ctx = ctx
@@ -211,7 +220,7 @@ func write[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.
 
 // Offer implements store.Store.
 func (s *Store) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
-	o := &op{id: req.TaskID, offer: req, size: len(req.Input)}
+	o := &op{id: req.TaskID, offer: req, waits: !req.Lease, size: len(req.Input)}
 	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Offered, error) {
 		return rules.Offer(r, now, req)
 	})
@@ -227,7 +236,10 @@ func (s *Store) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*
 
 // Settle implements store.Store.
 func (s *Store) Settle(ctx context.Context, req *store.SettleRequest) (*store.Settled, error) {
-	o := &op{key: req.Lease.Incarnation, settle: req, size: len(req.Output) + bytesOf(req.Metadata, req.Events)}
+	o := &op{
+		key: req.Lease.Incarnation, settle: req, size: len(req.Output) + bytesOf(req.Metadata, req.Events),
+		waits: req.Kind == store.SettleRetry || req.Kind == store.SettleRelease || req.IfQueued,
+	}
 	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Settled, error) {
 		return rules.Settle(r, now, req)
 	})
@@ -246,17 +258,17 @@ func bytesOf(changes []store.Change, events [][]byte) int {
 
 // Signal implements store.Store.
 func (s *Store) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
-	return write(ctx, s, &op{id: req.TaskID}, func(r rules.Rows, now time.Time) (*store.Signalled, error) {
-		return rules.Signal(r, now, req)
-	})
+	o := &op{id: req.TaskID, request: req.RequestID, waits: req.Kind == store.Resume}
+	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Signalled, error) { return rules.Signal(r, now, req) })
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
-	_, err := write(ctx, s, &op{id: req.TaskID}, func(r rules.Rows, now time.Time) (struct{}, error) {
-		return struct{}{}, rules.Delete(r, now, req)
-	})
-	return err
+func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) (*store.Removed, error) {
+	o := &op{id: req.TaskID, request: req.RequestID}
+	if !storable(o.id) {
+		return &store.Removed{}, nil // there is no such task to remove
+	}
+	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Removed, error) { return rules.Delete(r, now, req) })
 }
 
 // Import implements store.Importer.
@@ -268,7 +280,7 @@ func (s *Store) Import(ctx context.Context, req *store.ImportRequest) (*store.Im
 
 // Claim implements store.Store.
 func (s *Store) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Claimed, error) {
-	return direct(ctx, s, &op{worker: req.Worker, claim: req}, func(r rules.Rows, now time.Time) (*store.Claimed, error) {
+	return direct(ctx, s, &op{worker: req.Worker}, func(r rules.Rows, now time.Time) (*store.Claimed, error) {
 		return rules.Claim(r, now, req)
 	})
 }

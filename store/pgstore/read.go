@@ -81,20 +81,15 @@ func (r *reading) query(sql string, scan func(pgx.Rows) error, args ...any) {
 }
 
 const (
-	sqlTaskByID  = `SELECT ` + taskColumns + ` FROM perdure.tasks WHERE id = $1`
-	keyOfID      = `(SELECT key FROM perdure.tasks WHERE id = $1)`
-	currentOfID  = `(SELECT turn FROM perdure.tasks WHERE id = $1)`
-	sqlTaskMeta  = `SELECT key, value FROM perdure.metadata WHERE task = ` + keyOfID
-	sqlTaskTurn  = `SELECT ` + turnColumns + ` FROM perdure.turns WHERE task = ` + keyOfID + ` AND number = $2`
-	sqlTaskLast  = `SELECT ` + turnColumns + ` FROM perdure.turns WHERE task = ` + keyOfID + ` AND number = ` + currentOfID
-	sqlTaskInput = `SELECT ` + turnColumns + ` FROM perdure.turns WHERE task = ` + keyOfID + ` AND input_id = $2`
-
-	sqlTaskTurnHeavy  = `SELECT ` + turnColumns + `, input FROM perdure.turns WHERE task = ` + keyOfID + ` AND number = $2`
-	sqlTaskLastHeavy  = `SELECT ` + turnColumns + `, input FROM perdure.turns WHERE task = ` + keyOfID + ` AND number = ` + currentOfID
-	sqlTaskInputHeavy = `SELECT ` + turnColumns + `, input FROM perdure.turns WHERE task = ` + keyOfID + ` AND input_id = $2`
-
-	sqlTurns = `SELECT ` + turnColumns + `, input FROM perdure.turns
-		WHERE task = ` + keyOfID + ` AND number > $2 ORDER BY number LIMIT $3`
+	sqlTaskByID = `SELECT ` + taskRead + ` FROM perdure.tasks WHERE id = $1`
+	keyOfID     = `(SELECT key FROM perdure.tasks WHERE id = $1)`
+	currentOfID = `(SELECT turn FROM perdure.tasks WHERE id = $1)`
+	sqlTaskMeta = `SELECT key, value FROM perdure.metadata WHERE task = ` + keyOfID
+	// $2 and $3 say whether the output and the input are wanted.
+	turnWanted   = `SELECT ` + turnColumns + `, CASE WHEN $2 THEN output END, CASE WHEN $3 THEN input END FROM perdure.turns WHERE task = ` + keyOfID
+	sqlTaskTurn  = turnWanted + ` AND number = $4`
+	sqlTaskLast  = turnWanted + ` AND number = ` + currentOfID
+	sqlTaskInput = turnWanted + ` AND input_id = $4`
 )
 
 func (r *reading) readTask(id string) {
@@ -138,7 +133,7 @@ func (s *Store) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error
 		r.readTask(q.TaskID)
 		sql, args := turnStatement(q)
 		r.query(sql, func(rows pgx.Rows) (err error) {
-			found, err = scanTurn(rows, q.Payload)
+			found, err = scanTurn(rows, true)
 			return err
 		}, args...)
 	}
@@ -155,92 +150,21 @@ func (s *Store) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error
 }
 
 func turnStatement(q store.TurnQuery) (sql string, args []any) {
-	light, heavy, args := sqlTaskLast, sqlTaskLastHeavy, []any{q.TaskID}
+	args = []any{q.TaskID, q.Output, q.Input}
 	switch {
 	case q.Number != 0:
-		light, heavy, args = sqlTaskTurn, sqlTaskTurnHeavy, append(args, q.Number)
+		return sqlTaskTurn, append(args, q.Number)
 	case q.InputID != "":
-		light, heavy, args = sqlTaskInput, sqlTaskInputHeavy, append(args, q.InputID)
+		return sqlTaskInput, append(args, q.InputID)
 	}
-	if q.Payload {
-		return heavy, args
-	}
-	return light, args
-}
-
-// Turns implements store.Store.
-func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {
-	var page []*store.Turn
-	ask := func(r *reading) {
-		r.readTask(q.TaskID)
-		r.query(sqlTurns, func(rows pgx.Rows) error {
-			turn, err := scanTurn(rows, true)
-			page = append(page, turn)
-			return err
-		}, q.TaskID, q.After, q.Limit)
-	}
-	return read(ctx, s, ask, func(r *reading) ([]*store.Turn, error) {
-		t, err := r.visible(0)
-		if err != nil {
-			return nil, err
-		}
-		for _, turn := range page {
-			rules.Complete(t, turn)
-		}
-		return page, nil
-	})
-}
-
-// Statements that read a page of a stream: $2 is the number to go on after, or where the stream begins.
-const (
-	startOfPage = `greatest($2, (SELECT first_event - 1 FROM perdure.tasks WHERE id = $1))`
-	sqlEvents   = `SELECT first, turn, attempt, epoch, at, rewind, data FROM perdure.events
-		WHERE task = ` + keyOfID + ` AND last > ` + startOfPage + ` ORDER BY last LIMIT $3`
-	sqlTurnEvents = `SELECT number, attempt, epoch, end_event, ended_at, status, reason FROM perdure.turns
-		WHERE task = ` + keyOfID + ` AND end_event > 0 AND end_event > ` + startOfPage + ` ORDER BY end_event LIMIT $3`
-	sqlRewinds = `SELECT first, rewind FROM perdure.events
-		WHERE task = ` + keyOfID + ` AND rewind IS NOT NULL AND first > ` + startOfPage + ` ORDER BY first`
-)
-
-// Events implements store.Store.
-func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPage, error) {
-	var events, rewinds []store.Event
-	ask := func(r *reading) {
-		r.readTask(q.TaskID)
-		enough := 0
-		r.query(sqlEvents, func(rows pgx.Rows) error {
-			if enough >= q.Limit {
-				return nil
-			}
-			read, err := scanEvents(rows, max(q.After, r.task.FirstEvent-1))
-			events, enough = append(events, read...), enough+len(read)
-			return err
-		}, q.TaskID, q.After, q.Limit)
-		r.query(sqlTurnEvents, func(rows pgx.Rows) error {
-			e, err := scanTurnEvent(rows)
-			events = append(events, e)
-			return err
-		}, q.TaskID, q.After, q.Limit)
-		if q.Committed {
-			r.query(sqlRewinds, func(rows pgx.Rows) error {
-				e := store.Event{Kind: store.EventRewind}
-				err := rows.Scan(&e.Number, &e.To)
-				rewinds = append(rewinds, e)
-				return err
-			}, q.TaskID, q.After)
-		}
-	}
-	return read(ctx, s, ask, func(r *reading) (*store.EventPage, error) {
-		t, err := r.visible(q.Incarnation)
-		if err != nil {
-			return nil, err
-		}
-		return rules.Page(t, q, events, rewinds), nil
-	})
+	return sqlTaskLast, args
 }
 
 // timeOr is the time that a test gives, else the database's.
-const timeOr = `coalesce(nullif(%s::bigint, 0), (extract(epoch FROM statement_timestamp()) * 1000000)::bigint)`
+const (
+	timeOr = `coalesce(nullif(%s::bigint, 0), (extract(epoch FROM statement_timestamp()) * 1000000)::bigint)`
+	now1   = `coalesce(nullif($1::bigint, 0), (extract(epoch FROM statement_timestamp()) * 1000000)::bigint)` // timeOr of $1
+)
 
 // given is the time in tests of virtual time; else 0.
 func (r *reading) given() int64 {
@@ -250,13 +174,24 @@ func (r *reading) given() int64 {
 	return micros(r.now)
 }
 
-const sqlWaiting = `SELECT func, count(*) FROM perdure.tasks
-	WHERE due_at > 0 AND due_at <= coalesce(nullif($1::bigint, 0), (extract(epoch FROM statement_timestamp()) * 1000000)::bigint)
-	GROUP BY func`
+// sqlWaiting goes from func to func, and counts the first tasks of each.
+const sqlWaiting = `WITH RECURSIVE funcs AS (
+		SELECT min(func) AS func FROM perdure.tasks WHERE due_at > 0
+		UNION ALL
+		SELECT (SELECT min(t.func) FROM perdure.tasks t WHERE t.due_at > 0 AND t.func > f.func) FROM funcs f WHERE f.func IS NOT NULL)
+	SELECT f.func, n.waiting FROM funcs f, LATERAL (SELECT count(*) AS waiting FROM (
+		(SELECT FROM perdure.tasks t WHERE t.func = f.func AND NOT t.suspect AND t.due_at > 0 AND t.due_at <= ` + now1 + ` LIMIT $3)
+		UNION ALL
+		(SELECT FROM perdure.tasks t WHERE t.func = f.func AND t.suspect AND t.due_at > 0 AND t.due_at <= ` + now1 + ` LIMIT $3)
+		LIMIT $3) d) n
+	WHERE f.func <> ALL ($2) AND n.waiting > 0`
 
 // Waiting implements store.Store.
-func (s *Store) Waiting(ctx context.Context) (map[string]int, error) {
+func (s *Store) Waiting(ctx context.Context, except []string, most int) (map[string]int, error) {
 	waiting := map[string]int{}
+	if except == nil {
+		except = []string{}
+	}
 	ask := func(r *reading) {
 		r.query(sqlWaiting, func(rows pgx.Rows) error {
 			var fn string
@@ -264,7 +199,7 @@ func (s *Store) Waiting(ctx context.Context) (map[string]int, error) {
 			err := rows.Scan(&fn, &n)
 			waiting[fn] = n
 			return err
-		}, r.given())
+		}, r.given(), except, most)
 	}
 	return read(ctx, s, ask, func(*reading) (map[string]int, error) { return waiting, nil })
 }
@@ -292,7 +227,7 @@ func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 	})
 }
 
-const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason FROM perdure.mail
+const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason, behind, version FROM perdure.mail
 	WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT 1000`
 
 // Mail implements store.Store.
@@ -301,7 +236,7 @@ func (s *Store) Mail(ctx context.Context, worker string, after int64) ([]store.M
 	ask := func(r *reading) {
 		r.query(sqlMail, func(rows pgx.Rows) error {
 			var m store.Mail
-			err := rows.Scan(&m.Seq, &m.Worker, &m.TaskID, &m.Incarnation, &m.Epoch, (*string)(&m.Kind), &m.Reason)
+			err := rows.Scan(&m.Seq, &m.Worker, &m.TaskID, &m.Incarnation, &m.Epoch, (*string)(&m.Kind), &m.Reason, &m.Behind, &m.Version)
 			mail = append(mail, m)
 			return err
 		}, worker, after)

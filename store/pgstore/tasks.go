@@ -9,39 +9,47 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// Columns of tasks: those that are written once, and those that change.
+// Columns of tasks: those that are written once, and those that change. Beside them line_version is written, which is
+// version again: see unseen.
 const (
 	taskFixed   = `id, func, title, description, tags, session, agent, source, settings, created_at`
 	taskChanges = `status, turn_deadline, worker, due_at, wait, suspect, expires_at, trim_at, reason, turn, turn_input_id,
 		turn_steered, turn_entry, turn_attempt, turn_recoveries, turn_streak, turn_started_at, turn_overdue,
 		turn_checkpoint, turn_cancel, cancel_reason, turn_error, turn_ended, last_turn, last_input_id, entered, queued,
 		nudging, epoch, request, entered_at, settled_epoch, last_event, first_event, last_emitted, mark, event_epoch,
-		updated_at, ended_at, version`
+		updated_at, ended_at, place, end_by, turn_stops, turn_called, version`
 	taskColumns = `key, ` + taskFixed + `, ` + taskChanges
+	taskRead    = taskColumns + `, line_version`
 )
 
 // Statements that lock tasks. SKIP LOCKED is added where locks are not waited for.
 const (
-	sqlTasksByID  = `SELECT ` + taskColumns + ` FROM perdure.tasks WHERE id = ANY($1) ORDER BY key FOR UPDATE`
-	sqlTasksByKey = `SELECT ` + taskColumns + ` FROM perdure.tasks WHERE key = ANY($1) ORDER BY key FOR UPDATE`
+	sqlTasksByID  = `SELECT ` + taskRead + ` FROM perdure.tasks WHERE id = ANY($1) ORDER BY key FOR UPDATE`
+	sqlTasksByKey = `SELECT ` + taskRead + ` FROM perdure.tasks WHERE key = ANY($1) ORDER BY key FOR UPDATE`
 )
 
-// scanTask reads the columns of taskColumns.
-func (s *Store) scanTask(rows pgx.Rows) (*store.Task, error) {
+// scanTask reads the columns of taskRead, and more if there is.
+func (s *Store) scanTask(rows pgx.Rows, more ...any) (*store.Task, error) {
 	t := &store.Task{}
 	u := &t.Turn
 	var tags, source, settings, failure string
-	err := rows.Scan(&t.Incarnation, &t.ID, &t.Func, &t.Title, &t.Description, &tags, &t.Session, &t.Agent, &source,
+	var due, seen int64
+	into := []any{&t.Incarnation, &t.ID, &t.Func, &t.Title, &t.Description, &tags, &t.Session, &t.Agent, &source,
 		&settings, (*instant)(&t.CreatedAt),
-		(*string)(&t.Status), (*instant)(&u.Deadline), &t.Worker, (*instant)(&t.DueAt), (*string)(&t.Wait), &t.Suspect,
+		(*string)(&t.Status), (*instant)(&u.Deadline), &t.Worker, &due, (*string)(&t.Wait), &t.Suspect,
 		(*instant)(&t.ExpiresAt), (*instant)(&t.TrimAt), &t.Reason, &u.Number, &u.InputID,
 		&u.Steered, (*string)(&u.Entry), &u.Attempt, &u.Recoveries, &u.Streak, (*instant)(&u.StartedAt), &u.Overdue,
 		&u.Checkpoint, &u.Cancel, &u.CancelReason, &failure, &u.Ended, &t.LastTurn, &t.LastInputID, &t.Entered, &t.Queued,
 		&t.Nudging, &t.Epoch, &t.Request, (*instant)(&t.EnteredAt), &t.SettledEpoch, &t.LastEvent, &t.FirstEvent,
-		&t.LastEmitted, &t.Mark, &t.EventEpoch, (*instant)(&t.UpdatedAt), (*instant)(&t.EndedAt), &t.Version)
-	if err != nil {
+		&t.LastEmitted, &t.Mark, &t.EventEpoch, (*instant)(&t.UpdatedAt), (*instant)(&t.EndedAt),
+		&t.Place, (*instant)(&t.EndBy), &u.Stops, &u.Called, &t.Version, &seen}
+	if err := rows.Scan(append(into, more...)...); err != nil {
 		return nil, err
 	}
+	if setDue(t, due); seen != t.Version {
+		unseen(t)
+	}
+	var err error
 	if t.Source, err = s.shared.sources.parse(source); err != nil {
 		return nil, err
 	}
@@ -101,7 +109,17 @@ func (t *tx) TaskByID(id string) (*store.Task, error) {
 }
 
 // Task implements rules.Rows.
-func (t *tx) Task(incarnation int64) (*store.Task, error) { return t.tasks[incarnation].copied(), nil }
+func (t *tx) Task(incarnation int64) (*store.Task, error) {
+	r, known := t.tasks[incarnation]
+	if !known {
+		t.tasks[incarnation] = nil
+		if err := t.query(sqlTasksByKey, t.scanLocked, []int64{incarnation}); err != nil {
+			return nil, err
+		}
+		r = t.tasks[incarnation]
+	}
+	return r.copied(), nil
+}
 
 // InsertTask implements rules.Rows.
 func (t *tx) InsertTask(task *store.Task) error {
@@ -114,7 +132,7 @@ func (t *tx) InsertTask(task *store.Task) error {
 	r := newTaskRow(&c, true)
 	t.tasks[key], t.ids[task.ID] = r, r
 	t.changes.tasks = append(t.changes.tasks, r)
-	if !task.DueAt.IsZero() {
+	if task.Due {
 		t.news.changed(task)
 	}
 	return nil
@@ -153,13 +171,11 @@ func (t *tx) UpdateTask(task *store.Task) error {
 	return nil
 }
 
-// DeleteTask implements rules.Rows.
+// DeleteTask implements rules.Rows. What has not been written yet of the task, never is.
 func (t *tx) DeleteTask(incarnation int64) error {
 	r := t.tasks[incarnation]
-	if r.created || r.changed || len(t.changes.events) > 0 {
-		if err := t.flush(); err != nil { // what is written afterwards would not be deleted
-			return err
-		}
+	if r == nil {
+		return nil
 	}
 	r.gone = true
 	t.ids[r.task.ID] = nil
@@ -168,40 +184,41 @@ func (t *tx) DeleteTask(incarnation int64) error {
 	return nil
 }
 
+// gone reports whether a task has been deleted: nobody reads what would be written of it.
+func (t *tx) gone(incarnation int64) bool {
+	return t.tasks[incarnation] == nil || t.tasks[incarnation].gone
+}
+
 const (
-	sqlDeleteTurns    = `DELETE FROM perdure.turns WHERE task = ANY($1)`
-	sqlDeleteMetadata = `DELETE FROM perdure.metadata WHERE task = ANY($1)`
-	sqlDeleteEvents   = `DELETE FROM perdure.events WHERE task = ANY($1)`
-	sqlDeleteTags     = `DELETE FROM perdure.tags WHERE task = ANY($1)`
-	sqlDeleteTasks    = `DELETE FROM perdure.tasks WHERE key = ANY($1)`
+	sqlDeleteTags  = `DELETE FROM perdure.tags WHERE task = ANY($1)`
+	sqlDeleteTasks = `DELETE FROM perdure.tasks WHERE key = ANY($1)`
 )
 
-const sqlInsertTasks = `INSERT INTO perdure.tasks (` + taskColumns + `) SELECT * FROM unnest($1::bigint[],
-		$2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-		$11::bigint[],
-		$12::text[], $13::bigint[], $14::text[], $15::bigint[], $16::text[], $17::boolean[], $18::bigint[],
-		$19::bigint[], $20::text[], $21::bigint[], $22::text[],
-		$23::boolean[], $24::text[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::boolean[],
-		$30::bigint[], $31::boolean[], $32::text[], $33::text[], $34::boolean[], $35::bigint[], $36::text[],
-		$37::boolean[], $38::bigint[], $39::bigint[], $40::bigint[], $41::bigint[], $42::bigint[], $43::bigint[],
-		$44::bigint[], $45::bigint[], $46::bigint[], $47::bigint[], $48::bigint[], $49::bigint[], $50::bigint[],
-		$51::bigint[])`
+// What rows are written with are arrays, one for each column. Those of texts are a table u, numbered by n; those of numbers
+// and flags, in which an element is found by its number at once, are not made a table of, which costs more than all else
+// where there are many. Numbers of parameters are those of taskChanges.
+const (
+	changedTexts  = `$1::text[], $3::text[], $5::text[], $9::text[], $11::text[], $13::text[], $21::text[], $22::text[], $25::text[]`
+	changedNames  = `status, worker, wait, reason, turn_input_id, turn_entry, cancel_reason, turn_error, last_input_id`
+	changedValues = `u.status, ($2::bigint[])[n], u.worker, ($4::bigint[])[n], u.wait, ($6::boolean[])[n], ($7::bigint[])[n],
+		($8::bigint[])[n], u.reason, ($10::bigint[])[n], u.turn_input_id, ($12::boolean[])[n], u.turn_entry,
+		($14::bigint[])[n], ($15::bigint[])[n], ($16::bigint[])[n], ($17::bigint[])[n], ($18::boolean[])[n],
+		($19::bigint[])[n], ($20::boolean[])[n], u.cancel_reason, u.turn_error, ($23::boolean[])[n], ($24::bigint[])[n],
+		u.last_input_id, ($26::boolean[])[n], ($27::bigint[])[n], ($28::bigint[])[n], ($29::bigint[])[n],
+		($30::bigint[])[n], ($31::bigint[])[n], ($32::bigint[])[n], ($33::bigint[])[n], ($34::bigint[])[n],
+		($35::bigint[])[n], ($36::bigint[])[n], ($37::bigint[])[n], ($38::bigint[])[n], ($39::bigint[])[n],
+		($40::bigint[])[n], ($41::bigint[])[n], ($42::bigint[])[n], ($43::boolean[])[n], ($44::bigint[])[n]`
+	changedVersion = `($44::bigint[])[n]`
 
-const sqlUpdateTasks = `UPDATE perdure.tasks t SET (` + taskChanges + `) = (u.status, u.turn_deadline, u.worker, u.due_at,
-		u.wait, u.suspect, u.expires_at, u.trim_at, u.reason, u.turn, u.turn_input_id, u.turn_steered, u.turn_entry,
-		u.turn_attempt, u.turn_recoveries, u.turn_streak, u.turn_started_at, u.turn_overdue, u.turn_checkpoint,
-		u.turn_cancel, u.cancel_reason, u.turn_error, u.turn_ended, u.last_turn, u.last_input_id, u.entered, u.queued,
-		u.nudging, u.epoch, u.request, u.entered_at, u.settled_epoch, u.last_event, u.first_event, u.last_emitted,
-		u.mark, u.event_epoch, u.updated_at, u.ended_at, u.version)
-	FROM unnest($1::bigint[],
-		$2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::boolean[], $8::bigint[],
-		$9::bigint[], $10::text[], $11::bigint[], $12::text[],
-		$13::boolean[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::boolean[],
-		$20::bigint[], $21::boolean[], $22::text[], $23::text[], $24::boolean[], $25::bigint[], $26::text[],
-		$27::boolean[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::bigint[],
-		$34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[],
-		$41::bigint[])
-	AS u (key, ` + taskChanges + `) WHERE t.key = u.key`
+	sqlInsertTasks = `INSERT INTO perdure.tasks (` + taskChanges + `, line_version, key, ` + taskFixed + `)
+		SELECT ` + changedValues + `, ` + changedVersion + `, ($45::bigint[])[n],
+			u.id, u.func, u.title, u.description, u.tags, u.session, u.agent, u.source, u.settings, ($55::bigint[])[n]
+		FROM unnest(` + changedTexts + `, $46::text[], $47::text[], $48::text[], $49::text[], $50::text[], $51::text[],
+			$52::text[], $53::text[], $54::text[]) WITH ORDINALITY
+		AS u (` + changedNames + `, id, func, title, description, tags, session, agent, source, settings, n)`
+	sqlUpdateTasks = `UPDATE perdure.tasks t SET (` + taskChanges + `, line_version) = (` + changedValues + `, ` + changedVersion + `)
+		FROM unnest(` + changedTexts + `) WITH ORDINALITY AS u (` + changedNames + `, n) WHERE t.key = ($45::bigint[])[n]`
+)
 
 // queueTasks adds the statements that write tasks.
 func (t *tx) queueTasks(b *pgx.Batch, rows []*taskRow) error {
@@ -225,14 +242,14 @@ func (t *tx) queueTasks(b *pgx.Batch, rows []*taskRow) error {
 		if err != nil {
 			return err
 		}
-		b.Queue(t.s.sql(sqlInsertTasks), slices.Concat(keyColumn(created), fixed, changes)...)
+		b.Queue(t.s.sql(sqlInsertTasks), slices.Concat(changes, keyColumn(created), fixed)...)
 		t.queueTags(b, created)
 	}
 	if len(changed) == 0 {
 		return nil
 	}
 	changes, err := changingColumns(changed)
-	b.Queue(t.s.sql(sqlUpdateTasks), slices.Concat(keyColumn(changed), changes)...)
+	b.Queue(t.s.sql(sqlUpdateTasks), slices.Concat(changes, keyColumn(changed))...)
 	return err
 }
 
@@ -288,12 +305,9 @@ func (t *tx) fixedColumns(tasks []*store.Task) ([]any, error) {
 
 // changingColumns are the values of taskChanges.
 func changingColumns(tasks []*store.Task) ([]any, error) {
-	failures := make([]string, len(tasks))
-	for i, t := range tasks {
-		var err error
-		if failures[i], err = jsonText(t.Turn.Error); err != nil {
-			return nil, err
-		}
+	failures, err := failureColumn(tasks, func(t *store.Task) *store.TaskError { return t.Turn.Error })
+	if err != nil {
+		return nil, err
 	}
 	text := func(value func(*store.Task) string) []string { return column(tasks, value) }
 	number := func(value func(*store.Task) int64) []int64 { return column(tasks, value) }
@@ -305,7 +319,7 @@ func changingColumns(tasks []*store.Task) ([]any, error) {
 		text(func(t *store.Task) string { return string(t.Status) }),
 		at(func(t *store.Task) time.Time { return t.Turn.Deadline }),
 		text(func(t *store.Task) string { return t.Worker }),
-		at(func(t *store.Task) time.Time { return t.DueAt }),
+		number(dueAt),
 		text(func(t *store.Task) string { return string(t.Wait) }),
 		flag(func(t *store.Task) bool { return t.Suspect }),
 		at(func(t *store.Task) time.Time { return t.ExpiresAt }),
@@ -341,6 +355,10 @@ func changingColumns(tasks []*store.Task) ([]any, error) {
 		number(func(t *store.Task) int64 { return t.EventEpoch }),
 		at(func(t *store.Task) time.Time { return t.UpdatedAt }),
 		at(func(t *store.Task) time.Time { return t.EndedAt }),
+		number(func(t *store.Task) int64 { return t.Place }),
+		at(func(t *store.Task) time.Time { return t.EndBy }),
+		number(func(t *store.Task) int64 { return int64(t.Turn.Stops) }),
+		flag(func(t *store.Task) bool { return t.Turn.Called }),
 		number(func(t *store.Task) int64 { return t.Version }),
 	}, nil
 }

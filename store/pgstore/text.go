@@ -130,3 +130,15 @@ func column[R, V any](rows []R, value func(R) V) []V {
 	}
 	return values
 }
+
+// failureColumn makes an array of the JSON of one error of each row.
+func failureColumn[R any](rows []R, value func(R) *store.TaskError) ([]string, error) {
+	texts := make([]string, len(rows))
+	for i, r := range rows {
+		var err error
+		if texts[i], err = jsonText(value(r)); err != nil {
+			return nil, err
+		}
+	}
+	return texts, nil
+}

@@ -9,26 +9,27 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// Columns of turns. A turn's input is read apart from the rest: it may be large.
+// Columns of turns. A turn's payload is read apart from the rest: it may be large.
 const (
 	turnFixed   = `task, number, input_id, deliver, digest_key, digest, accepted_at`
-	turnEnd     = `status, steered, superseded, entry, attempt, recoveries, epoch, end_event, started_at, ended_at, reason, error, output`
+	turnEnd     = `status, steered, superseded, entry, attempt, recoveries, epoch, end_event, started_at, ended_at, reason, error, detail`
 	turnColumns = turnFixed + `, ` + turnEnd
+	turnPayload = `, output, input`
 )
 
-// scanTurn reads turnColumns, and with payload the input after them.
-func scanTurn(rows pgx.Rows, payload bool) (*store.Turn, error) {
+// scanTurn reads turnColumns, and with payload turnPayload after them, and more if there is.
+func scanTurn(rows pgx.Rows, payload bool, more ...any) (*store.Turn, error) {
 	t := &store.Turn{}
 	var failure string
 	into := []any{
 		&t.Incarnation, &t.Number, &t.InputID, (*string)(&t.Deliver), &t.Digest.Key, &t.Digest.Sum, (*instant)(&t.AcceptedAt),
 		(*string)(&t.Status), &t.Steered, &t.Superseded, (*string)(&t.Entry), &t.Attempt, &t.Recoveries, &t.Epoch,
-		&t.EndEvent, (*instant)(&t.StartedAt), (*instant)(&t.EndedAt), &t.Reason, &failure, &t.Output,
+		&t.EndEvent, (*instant)(&t.StartedAt), (*instant)(&t.EndedAt), &t.Reason, &failure, &t.Detail,
 	}
 	if payload {
-		into = append(into, &t.Input)
+		into = append(into, &t.Output, &t.Input)
 	}
-	err := rows.Scan(into...)
+	err := rows.Scan(append(into, more...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +52,9 @@ func (r *taskRow) learn(read *store.Turn, payload bool) *turnRow {
 		known.whole, known.payload = true, payload
 	case payload && !known.payload:
 		known.turn.Input, known.payload = read.Input, true
+		if !known.ended {
+			known.turn.Output = read.Output
+		}
 	}
 	r.inputs[read.InputID] = read.Number
 	return known
@@ -84,7 +88,7 @@ func (t *tx) turn(sql string, r *taskRow, payload bool, args ...any) (*turnRow, 
 	return found, err
 }
 
-const sqlTurn = `SELECT ` + turnColumns + `, input FROM perdure.turns WHERE task = $1 AND number = $2`
+const sqlTurn = `SELECT ` + turnColumns + turnPayload + ` FROM perdure.turns WHERE task = $1 AND number = $2`
 
 // Turn implements rules.Rows.
 func (t *tx) Turn(incarnation, number int64) (*store.Turn, error) {
@@ -117,7 +121,7 @@ func (t *tx) scanKnown(rows pgx.Rows) error {
 
 const sqlTurnByInput = `SELECT ` + turnColumns + ` FROM perdure.turns WHERE task = $1 AND input_id = $2`
 
-// TurnByInput implements rules.Rows. The turn comes without its input, which no rule reads.
+// TurnByInput implements rules.Rows. The turn comes without its payload, which no rule reads.
 func (t *tx) TurnByInput(incarnation int64, inputID string) (*store.Turn, error) {
 	r := t.tasks[incarnation]
 	number, looked := r.inputs[inputID]
@@ -155,7 +159,7 @@ func (t *tx) Queued(incarnation, after int64, limit int) ([]*store.Turn, error) 
 	return queued, nil
 }
 
-const sqlLastEntered = `SELECT ` + turnColumns + `, input FROM perdure.turns
+const sqlLastEntered = `SELECT ` + turnColumns + turnPayload + ` FROM perdure.turns
 	WHERE task = $1 AND number < $2 AND started_at > 0 ORDER BY number DESC LIMIT 1`
 
 // LastEntered implements rules.Rows.
@@ -250,22 +254,28 @@ func (t *tx) scanPrunable(upTo map[int64]int64) func(pgx.Rows) error {
 	}
 }
 
-const sqlInsertTurns = `INSERT INTO perdure.turns (` + turnColumns + `, input) SELECT * FROM unnest($1::bigint[], $2::bigint[],
-	$3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[], $9::boolean[], $10::boolean[], $11::text[],
-	$12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[],
-	$20::bytea[], $21::bytea[])`
+// What rows are written with are arrays, as those of tasks are. Numbers of parameters are those of turnEnd and the output.
+const (
+	endTexts  = `$1::text[], $4::text[], $11::text[], $12::text[], $13::text[], $14::bytea[]`
+	endNames  = `status, entry, reason, error, detail, output`
+	endValues = `u.status, ($2::boolean[])[n], ($3::boolean[])[n], u.entry, ($5::bigint[])[n], ($6::bigint[])[n], ($7::bigint[])[n],
+		($8::bigint[])[n], ($9::bigint[])[n], ($10::bigint[])[n], u.reason, u.error, u.detail, u.output`
 
-const sqlEndTurns = `UPDATE perdure.turns t SET (` + turnEnd + `) = (u.status, u.steered, u.superseded, u.entry, u.attempt,
-		u.recoveries, u.epoch, u.end_event, u.started_at, u.ended_at, u.reason, u.error, u.output)
-	FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::text[], $7::bigint[],
-		$8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::bytea[])
-	AS u (task, number, ` + turnEnd + `) WHERE t.task = u.task AND t.number = u.number`
+	sqlInsertTurns = `INSERT INTO perdure.turns (` + turnEnd + `, output, ` + turnFixed + `, input)
+		SELECT ` + endValues + `, ($15::bigint[])[n], ($16::bigint[])[n], u.input_id, u.deliver, u.digest_key, u.digest,
+			($21::bigint[])[n], u.input
+		FROM unnest(` + endTexts + `, $17::text[], $18::text[], $19::text[], $20::text[], $22::bytea[]) WITH ORDINALITY
+		AS u (` + endNames + `, input_id, deliver, digest_key, digest, input, n)`
+	sqlEndTurns = `UPDATE perdure.turns t SET (` + turnEnd + `, output) = (` + endValues + `)
+		FROM unnest(` + endTexts + `) WITH ORDINALITY AS u (` + endNames + `, n)
+		WHERE t.task = ($15::bigint[])[n] AND t.number = ($16::bigint[])[n]`
+)
 
 // queueTurns adds the statements that write turns.
 func (t *tx) queueTurns(b *pgx.Batch, rows []*turnRow) error {
 	var created, ended []*store.Turn
 	for _, r := range rows {
-		if row := t.tasks[r.turn.Incarnation]; row == nil || row.gone || r.turn.Number <= row.pruned && !r.created {
+		if task := r.turn.Incarnation; t.gone(task) || r.turn.Number <= t.tasks[task].pruned && !r.created {
 			continue
 		}
 		if r.created {
@@ -281,13 +291,13 @@ func (t *tx) queueTurns(b *pgx.Batch, rows []*turnRow) error {
 			return err
 		}
 		input := []any{column(created, func(t *store.Turn) []byte { return t.Input })}
-		b.Queue(t.s.sql(sqlInsertTurns), slices.Concat(numberColumns(created), givenColumns(created), end, input)...)
+		b.Queue(t.s.sql(sqlInsertTurns), slices.Concat(end, numberColumns(created), givenColumns(created), input)...)
 	}
 	if len(ended) == 0 {
 		return nil
 	}
 	end, err := endColumns(ended)
-	b.Queue(t.s.sql(sqlEndTurns), slices.Concat(numberColumns(ended), end)...)
+	b.Queue(t.s.sql(sqlEndTurns), slices.Concat(end, numberColumns(ended))...)
 	return err
 }
 
@@ -308,14 +318,11 @@ func givenColumns(turns []*store.Turn) []any {
 	}
 }
 
-// endColumns are the values of turnEnd.
+// endColumns are the values of turnEnd, and the output.
 func endColumns(turns []*store.Turn) ([]any, error) {
-	failures := make([]string, len(turns))
-	for i, t := range turns {
-		var err error
-		if failures[i], err = jsonText(t.Error); err != nil {
-			return nil, err
-		}
+	failures, err := failureColumn(turns, func(t *store.Turn) *store.TaskError { return t.Error })
+	if err != nil {
+		return nil, err
 	}
 	return []any{
 		column(turns, storedStatus),
@@ -330,6 +337,7 @@ func endColumns(turns []*store.Turn) ([]any, error) {
 		column(turns, func(t *store.Turn) int64 { return micros(t.EndedAt) }),
 		column(turns, func(t *store.Turn) string { return t.Reason }),
 		failures,
+		column(turns, func(t *store.Turn) string { return t.Detail }),
 		column(turns, func(t *store.Turn) []byte { return t.Output }),
 	}, nil
 }

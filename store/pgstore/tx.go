@@ -2,12 +2,12 @@ package pgstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
 )
 
 // tx is one transaction as the rules see it. The rows that its operations name are read and locked at once when it
@@ -20,11 +20,17 @@ type tx struct {
 	now  time.Time
 	wait bool // for locks; else rows that others have locked are left out
 
-	tasks   map[int64]*taskRow
+	tasks   map[int64]*taskRow  // nil: there is no such task
 	ids     map[string]*taskRow // nil: there is no such task
 	keys    map[string]int64    // incarnations given in advance, by task ID
 	workers map[string]*store.Worker
 	funcs   map[string]*store.Settings
+	served  map[string]bool // funcs by name, as far as asked for
+
+	requests map[requestKey]*rules.Request // nil: there is none
+	places   places
+	weights  map[int64]weight // tasks, as far as weighed
+	freed    int64            // bytes of what has been removed
 
 	changes changes
 	news    news
@@ -81,7 +87,8 @@ func (s *Store) newTx(ctx context.Context, db querier, wait bool) *tx {
 	return &tx{
 		s: s, ctx: ctx, db: db, wait: wait,
 		tasks: map[int64]*taskRow{}, ids: map[string]*taskRow{}, keys: map[string]int64{},
-		workers: map[string]*store.Worker{}, funcs: map[string]*store.Settings{},
+		workers: map[string]*store.Worker{}, funcs: map[string]*store.Settings{}, served: map[string]bool{},
+		requests: map[requestKey]*rules.Request{}, weights: map[int64]weight{},
 	}
 }
 
@@ -94,11 +101,14 @@ const lockLimit = "3s"
 const (
 	sqlBegin = `BEGIN`
 	// Statements are planned once and for tables of any size: never by what a table holds when that happens. What a
-	// planner says of the cost of a node that it was told to avoid would have each plan compiled, were jit on.
+	// planner says of the cost of a node that it was told to avoid would have each plan compiled, were jit on. A commit
+	// waits for the disk (P2) unless $3 says that it may be as the database has it.
 	sqlLimits = `SELECT set_config('idle_in_transaction_session_timeout', $1, true), set_config('lock_timeout', $2, true),
 		set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
 		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
-		set_config('jit', 'off', true)`
+		set_config('jit', 'off', true),
+		set_config('synchronous_commit', CASE WHEN $3 OR current_setting('synchronous_commit') = 'remote_apply'
+			THEN current_setting('synchronous_commit') ELSE 'on' END, true)`
 	sqlClock  = `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 	sqlCommit = `COMMIT`
 )
@@ -109,7 +119,7 @@ const (
 func (t *tx) begin(ops []*op) (busy []*op, err error) {
 	b := &pgx.Batch{}
 	b.Queue(sqlBegin)
-	b.Queue(t.s.sql(sqlLimits), idleLimit, lockLimit)
+	b.Queue(t.s.sql(sqlLimits), idleLimit, lockLimit, t.s.opts.UnsafeNoSync)
 	return t.read(b, ops)
 }
 
@@ -162,171 +172,6 @@ func each(scan func(pgx.Rows) error) func(pgx.Rows) error {
 	}
 }
 
-// wants is what a list of operations names.
-type wants struct {
-	ids     []string
-	create  []bool // for each of ids: an incarnation is wanted if there is no such task
-	keys    []int64
-	workers []string // to be kept from being reaped
-	renew   []string // to be renewed
-	remove  []string // to be removed
-	inputs  []string // for each of inputIDs the task ID
-	inputID []string
-	funcs   []string
-	exists  map[string]int64 // by task ID, locked or not
-	busy    map[int64]bool   // tasks that are there and locked by others
-}
-
-func (t *tx) wants(ops []*op) *wants {
-	w := &wants{exists: map[string]int64{}, busy: map[int64]bool{}}
-	seenID, seenKey, seenWorker, seenFunc := map[string]int{}, map[int64]bool{}, map[string]bool{}, map[string]bool{}
-	worker := func(id string) {
-		if !seenWorker[id] {
-			seenWorker[id] = true
-			w.workers = append(w.workers, id)
-		}
-	}
-	for _, o := range ops {
-		if o.id != "" {
-			at, seen := seenID[o.id]
-			if !seen {
-				at = len(w.ids)
-				seenID[o.id] = at
-				w.ids, w.create = append(w.ids, o.id), append(w.create, false)
-			}
-			w.create[at] = w.create[at] || o.offer != nil && o.offer.Settings != nil
-		}
-		if o.key != 0 && !seenKey[o.key] {
-			seenKey[o.key] = true
-			w.keys = append(w.keys, o.key)
-		}
-		switch {
-		case o.beat == nil && o.worker != "":
-			worker(o.worker)
-		case o.beat != nil && o.beat.Leave:
-			w.remove = append(w.remove, o.worker)
-		case o.beat != nil:
-			w.renew = append(w.renew, o.worker)
-			if o.beat.Replaces != "" {
-				w.remove = append(w.remove, o.beat.Replaces)
-			}
-		}
-		if o.offer == nil {
-			continue
-		}
-		w.inputs, w.inputID = append(w.inputs, o.offer.TaskID), append(w.inputID, o.offer.InputID)
-		if o.offer.Lease {
-			worker(o.offer.Worker)
-		}
-		if o.offer.Settings == nil && !seenFunc[o.offer.Func] {
-			seenFunc[o.offer.Func] = true
-			w.funcs = append(w.funcs, o.offer.Func)
-		}
-	}
-	return w
-}
-
-func (w *wants) queue(t *tx, b *pgx.Batch) {
-	for _, lock := range []struct {
-		sql     string
-		workers []string
-	}{{sqlKeepWorkers, w.workers}, {sqlRenewWorkers, w.renew}, {sqlLockWorkers, w.remove}} {
-		for _, id := range lock.workers {
-			t.workers[id] = nil
-		}
-		if len(lock.workers) > 0 {
-			b.Queue(t.s.sql(lock.sql), lock.workers).Query(each(t.scanWorker))
-		}
-	}
-	if len(w.ids) > 0 {
-		b.Queue(t.s.sql(t.locking(sqlTasksByID)), w.ids).Query(each(t.scanLocked))
-		b.Queue(t.s.sql(sqlExist), w.ids, w.create).Query(each(func(rows pgx.Rows) error { return w.scanExists(t, rows) }))
-	}
-	if len(w.keys) > 0 {
-		b.Queue(t.s.sql(t.locking(sqlTasksByKey)), w.keys).Query(each(t.scanLocked))
-	}
-	if len(w.inputs) > 0 {
-		b.Queue(t.s.sql(sqlKnownTurns), w.inputs, w.inputID).Query(each(t.scanKnown))
-	}
-	if len(w.funcs) > 0 {
-		for _, name := range w.funcs {
-			t.funcs[name] = nil
-		}
-		b.Queue(t.s.sql(sqlPublished), w.funcs).Query(each(t.scanPublished))
-	}
-}
-
-// locking returns the statement as one that waits for locks, or one that leaves out what is locked.
-func (t *tx) locking(sql string) string {
-	if t.wait {
-		return sql
-	}
-	return sql + skipLocked
-}
-
-const skipLocked = ` SKIP LOCKED`
-
-// sqlExist tells which tasks there are, locked or not, and gives incarnations to those that will be created.
-const sqlExist = `SELECT w.id, coalesce(t.key, 0),
-		CASE WHEN t.key IS NULL AND w.make THEN nextval('perdure.incarnations') ELSE 0 END
-	FROM unnest($1::text[], $2::boolean[]) AS w (id, make) LEFT JOIN perdure.tasks t ON t.id = w.id`
-
-func (w *wants) scanExists(t *tx, rows pgx.Rows) error {
-	var id string
-	var key, given int64
-	if err := rows.Scan(&id, &key, &given); err != nil {
-		return err
-	}
-	w.exists[id] = key
-	if given != 0 {
-		t.keys[id] = given
-	}
-	return nil
-}
-
-const sqlKeysExist = `SELECT key FROM perdure.tasks WHERE key = ANY($1)`
-
-// locked notes which tasks are not there, and which somebody else has locked.
-func (w *wants) locked(t *tx) error {
-	for _, id := range w.ids {
-		if _, ok := t.ids[id]; ok {
-			continue
-		}
-		if key := w.exists[id]; key != 0 { // or has just been made
-			w.busy[key] = true
-			continue
-		}
-		t.ids[id] = nil
-	}
-	for i, id := range w.inputs {
-		if r := t.ids[id]; r != nil {
-			r.inputs[w.inputID[i]] = r.inputs[w.inputID[i]] // 0: there is no such turn
-		}
-	}
-	var missing []int64
-	for _, key := range w.keys {
-		if t.tasks[key] == nil {
-			missing = append(missing, key)
-		}
-	}
-	if len(missing) == 0 || t.wait {
-		return nil
-	}
-	return t.query(sqlKeysExist, func(rows pgx.Rows) error {
-		var key int64
-		err := rows.Scan(&key)
-		w.busy[key] = true
-		return err
-	}, missing)
-}
-
-func (w *wants) missed(o *op) bool {
-	if o.id != "" {
-		return w.busy[w.exists[o.id]]
-	}
-	return w.busy[o.key]
-}
-
 // flush writes what the rules have changed.
 func (t *tx) flush() error {
 	b := &pgx.Batch{}
@@ -357,9 +202,6 @@ func rollback(conn querier) {
 	b.Queue(`ROLLBACK`)
 	conn.SendBatch(ctx, b).Close()
 }
-
-// errBusy says that a task stayed locked by others.
-var errBusy = errors.New("task is locked by others")
 
 // instant scans microseconds since 1970; 0 is the zero time.
 type instant time.Time

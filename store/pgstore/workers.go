@@ -2,21 +2,23 @@ package pgstore
 
 import (
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/perdure/perdure/store"
+	"github.com/perdure/perdure/store/rules"
 )
 
-const workerColumns = `id, host, pid, program, version, funcs, running, started_at, beat_at, expires_at, dead`
+const workerColumns = `id, host, pid, program, version, funcs, running, started_at, beat_at, expires_at, dead, stopped`
 
 // Statements that lock workers. While a turn is being leased to a worker nobody may take its tasks from it: the two
-// locks of the first statement and of sqlLapsed exclude each other. A heartbeat gets along with the first.
+// locks of the first statement and of sqlLapsedWorkers exclude each other. A heartbeat gets along with the first.
 const (
 	sqlKeepWorkers   = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE id = ANY($1) ORDER BY id FOR KEY SHARE`
 	sqlRenewWorkers  = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 	sqlLockWorkers   = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE id = ANY($1) ORDER BY id FOR UPDATE`
-	sqlLapsedWorkers = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE dead OR expires_at <= $1
+	sqlLapsedWorkers = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE dead OR expires_at <= $1 OR beat_at > $2
 		ORDER BY started_at, id FOR UPDATE SKIP LOCKED`
 )
 
@@ -24,7 +26,7 @@ func (s *Store) scanWorker(rows pgx.Rows) (*store.Worker, error) {
 	w := &store.Worker{}
 	var funcs string
 	err := rows.Scan(&w.ID, &w.Info.Host, &w.Info.PID, &w.Info.Program, &w.Info.Version, &funcs, &w.Running,
-		(*instant)(&w.StartedAt), (*instant)(&w.BeatAt), (*instant)(&w.ExpiresAt), &w.Dead)
+		(*instant)(&w.StartedAt), (*instant)(&w.BeatAt), (*instant)(&w.ExpiresAt), &w.Dead, &w.Stopped)
 	if err != nil {
 		return nil, err
 	}
@@ -63,16 +65,28 @@ func (t *tx) Worker(id string) (*store.Worker, error) {
 	return &c, nil
 }
 
-// Workers implements rules.Rows: those that may be reaped. Rules ask for no others. One to whom a turn is being
-// leased now, or whom somebody else reaps, is left to the next time.
-func (t *tx) Workers() ([]*store.Worker, error) {
+// Lapsed implements rules.Rows. One to whom a turn is being leased now, or whom somebody else reaps, is left to the next
+// time.
+func (t *tx) Lapsed(now time.Time) ([]*store.Worker, error) {
 	var workers []*store.Worker
 	err := t.query(sqlLapsedWorkers, func(rows pgx.Rows) error {
 		w, err := t.s.scanWorker(rows)
 		workers = append(workers, w)
 		return err
-	}, micros(t.now))
+	}, micros(now), micros(now.Add(rules.AheadBy)))
 	return workers, err
+}
+
+const sqlServed = `SELECT EXISTS (SELECT FROM perdure.workers WHERE NOT dead AND expires_at > $2 AND funcs::jsonb ? $1)`
+
+// Served implements rules.Rows.
+func (t *tx) Served(fn string, now time.Time) (served bool, err error) {
+	if served, known := t.served[fn]; known {
+		return served, nil
+	}
+	err = t.query(sqlServed, func(rows pgx.Rows) error { return rows.Scan(&served) }, fn, micros(now))
+	t.served[fn] = served
+	return served, err
 }
 
 // PutWorker implements rules.Rows.
@@ -139,19 +153,19 @@ func (t *tx) Publish(f store.PublishedFunc) error {
 }
 
 const (
-	sqlPutWorker = `INSERT INTO perdure.workers (` + workerColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-		ON CONFLICT (id) DO UPDATE SET (running, beat_at, expires_at, dead) =
-			(excluded.running, excluded.beat_at, excluded.expires_at, excluded.dead)`
+	sqlPutWorker = `INSERT INTO perdure.workers (` + workerColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+		ON CONFLICT (id) DO UPDATE SET (running, beat_at, expires_at, dead, stopped) =
+			(excluded.running, excluded.beat_at, excluded.expires_at, excluded.dead, excluded.stopped)`
 	sqlPutMailbox      = `INSERT INTO perdure.mailboxes (worker) VALUES ($1) ON CONFLICT DO NOTHING`
 	sqlLockMailboxes   = `SELECT worker FROM perdure.mailboxes WHERE worker = ANY($1) ORDER BY worker FOR UPDATE`
 	sqlDeleteWorkers   = `DELETE FROM perdure.workers WHERE id = ANY($1)`
 	sqlDeleteMailboxes = `DELETE FROM perdure.mailboxes WHERE worker = ANY($1)`
 	sqlDeleteMail      = `DELETE FROM perdure.mail WHERE worker = ANY($1)`
 	sqlDropMail        = `DELETE FROM perdure.mail WHERE worker = $1 AND seq <= $2`
-	sqlInsertMail      = `INSERT INTO perdure.mail (worker, task, key, epoch, kind, reason)
-		SELECT worker, task, key, epoch, kind, reason
-		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[])
-		WITH ORDINALITY AS m (worker, task, key, epoch, kind, reason, n) ORDER BY n`
+	sqlInsertMail      = `INSERT INTO perdure.mail (worker, task, key, epoch, kind, reason, behind, version)
+		SELECT worker, task, key, epoch, kind, reason, behind, version
+		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+		WITH ORDINALITY AS m (worker, task, key, epoch, kind, reason, behind, version, n) ORDER BY n`
 	sqlPublish = `INSERT INTO perdure.funcs (name, settings) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET settings = excluded.settings WHERE funcs.settings <> excluded.settings`
 )

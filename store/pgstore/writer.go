@@ -3,13 +3,14 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/rules"
@@ -47,11 +48,13 @@ type op struct {
 	worker string
 	offer  *store.OfferRequest
 	settle *store.SettleRequest
-	claim  *store.ClaimRequest
 	beat   *store.HeartbeatRequest
 	size   int
 
-	taken atomic.Bool // by a writer, or by a caller who gave up
+	request string // by which a repeat is recognised
+	waits   bool   // its task is likely to begin to wait for a worker
+
+	taken atomic.Bool // by a writer, which will answer it, or by its caller, whose context has ended
 	err   error
 	done  chan struct{}
 }
@@ -65,8 +68,8 @@ func newWriter(s *Store) *writer {
 	return w
 }
 
-// do queues an operation and waits for its result. When ctx ends first, an operation that has not begun
-// is left out.
+// do queues an operation and waits for its result. When its context ends first, an operation that has not begun is
+// left out.
 func (w *writer) do(o *op) error {
 	o.done = make(chan struct{})
 	if err := o.ctx.Err(); err != nil {
@@ -82,11 +85,13 @@ func (w *writer) do(o *op) error {
 	w.mu.Unlock()
 	select {
 	case <-o.done:
-		return o.err
 	case <-o.ctx.Done():
-		o.taken.Store(true)
-		return o.ctx.Err()
+		if !o.taken.Swap(true) {
+			return o.ctx.Err()
+		}
+		<-o.done
 	}
+	return o.err
 }
 
 // signal wakes a writer. w.mu is held, so that the channel is not closed meanwhile.
@@ -113,7 +118,7 @@ func (w *writer) loop() {
 	var batch []*op
 	for range w.wake {
 		for {
-			if batch = w.take(batch[:0]); len(batch) == 0 {
+			if batch = w.fill(batch[:0]); len(batch) == 0 {
 				break
 			}
 			w.apply(batch)
@@ -121,13 +126,13 @@ func (w *writer) loop() {
 			runtime.Gosched() // whom we have answered may have more for the next batch
 		}
 	}
-	for batch = w.take(batch[:0]); len(batch) > 0; batch = w.take(batch[:0]) {
+	for batch = w.fill(batch[:0]); len(batch) > 0; batch = w.fill(batch[:0]) {
 		w.apply(batch)
 	}
 }
 
-// take moves the next batch from the queue.
-func (w *writer) take(batch []*op) []*op {
+// fill moves the next batch from the queue.
+func (w *writer) fill(batch []*op) []*op {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, size := 0, 0
@@ -143,27 +148,35 @@ func (w *writer) take(batch []*op) []*op {
 // apply writes a batch and answers it. An operation whose task others have locked goes again alone and waits; when
 // the batch fails as a whole, each goes again alone, so that the failure of one does not become its neighbours'.
 func (w *writer) apply(batch []*op) {
+	within, cancel := bounded()
+	defer cancel()
+	conn, err := w.s.connection(context.Background(), within)
 	batch = slices.DeleteFunc(batch, func(o *op) bool { return o.taken.Swap(true) })
-	if len(batch) == 0 {
+	if len(batch) == 0 && err == nil {
+		conn.Release()
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), batchTime)
-	defer cancel()
-	busy, err := w.s.transact(ctx, batch, false)
-	for range tries {
-		if !contended(err) {
+	var busy []*op
+	for n := 0; err == nil; n++ {
+		busy, err = w.s.transact(within, conn, batch, false)
+		if !contended(err) || n == tries {
 			break
 		}
-		busy, err = w.s.transact(ctx, batch, false)
+		conn, err = w.s.connection(context.Background(), within)
 	}
 	for _, o := range batch {
 		switch {
-		case slices.Contains(busy, o), err != nil && len(batch) > 1 && refused(err):
+		case slices.Contains(busy, o), refused(err) && (len(batch) > 1 || ofContent(err)):
 			w.goAlone(o)
 		default:
 			o.answer(err)
 		}
 	}
+}
+
+// bounded returns a context for what has begun, whatever becomes of its caller's.
+func bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), batchTime)
 }
 
 // answer answers an operation whose transaction has ended.
@@ -177,26 +190,30 @@ func (o *op) answer(err error) {
 // goAlone writes one operation in a transaction of its own, which waits for locks.
 func (w *writer) goAlone(o *op) {
 	w.wg.Go(func() {
-		w.alone <- struct{}{}
+		select {
+		case w.alone <- struct{}{}:
+		case <-o.ctx.Done():
+			o.answer(o.ctx.Err())
+			return
+		}
 		defer func() { <-w.alone }()
-		ctx, cancel := context.WithTimeout(o.ctx, batchTime)
-		defer cancel()
-		o.answer(w.s.single(ctx, o))
+		o.answer(w.s.judge(w.s.single(o)))
 	})
 }
 
 // single runs one operation in a transaction of its own, more than once if the database refuses it for reasons of
-// others.
-func (s *Store) single(ctx context.Context, o *op) error {
-	var err error
-	for range tries {
-		var busy []*op
-		busy, err = s.transact(ctx, []*op{o}, true)
-		if err == nil && len(busy) > 0 {
-			err = errBusy
-		}
-		if !contended(err) || ctx.Err() != nil {
+// others. It is left out when its context ends while it waits for a connection.
+func (s *Store) single(o *op) (err error) {
+	within, cancel := bounded()
+	defer cancel()
+	for n := 0; n == 0 || contended(err) && n < tries; n++ {
+		var conn *pgxpool.Conn
+		if conn, err = s.connection(o.ctx, within); err != nil {
 			break
+		}
+		var busy []*op
+		if busy, err = s.transact(within, conn, []*op{o}, true); len(busy) > 0 {
+			err = errBusy
 		}
 	}
 	return err
@@ -205,6 +222,7 @@ func (s *Store) single(ctx context.Context, o *op) error {
 // direct runs one operation beside the batches, on the caller's goroutine.
 func direct[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
 	var out, none T
+	o.ctx = ctx
 	o.run = func(t *tx) (err error) {
 		out, err = f(t, t.now)
 		return err
@@ -212,17 +230,11 @@ func direct[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time
 	if s.writer.isClosed() {
 		return none, store.ErrClosed
 	}
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	err := s.single(ctx, o)
+	err := s.single(o)
 	if err == nil {
 		err = o.err
 	}
 	if err != nil {
-		if ctx.Err() != nil && !store.Definite(err) {
-			err = ctx.Err()
-		}
 		return none, s.explain(err)
 	}
 	return out, nil
@@ -234,13 +246,27 @@ func (w *writer) isClosed() bool {
 	return w.closed
 }
 
-// transact applies operations in one transaction. Each has its own answer in op.err; the error is of all. Busy ones
-// have not been applied.
-func (s *Store) transact(ctx context.Context, ops []*op, wait bool) (busy []*op, err error) {
+// connection waits for a connection while both contexts live, the caller's and that of what it is for.
+func (s *Store) connection(caller, within context.Context) (*pgxpool.Conn, error) {
+	ctx, stop := context.WithCancel(within)
+	defer stop()
+	defer context.AfterFunc(caller, stop)()
 	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return nil, err
+	switch {
+	case caller.Err() != nil:
+		if err == nil {
+			conn.Release()
+		}
+		return nil, caller.Err()
+	case err != nil:
+		return nil, unanswered(err)
 	}
+	return conn, nil
+}
+
+// transact applies operations in one transaction, and gives the connection back. Each has its own answer in op.err; the
+// error is of all. Busy ones have not been applied.
+func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, ops []*op, wait bool) (busy []*op, err error) {
 	defer conn.Release()
 	t := s.newTx(ctx, conn.Conn(), wait)
 	if busy, err = t.begin(ops); err == nil {
@@ -251,10 +277,19 @@ func (s *Store) transact(ctx context.Context, ops []*op, wait bool) (busy []*op,
 	}
 	if err != nil {
 		rollback(conn.Conn())
-		return nil, err
+		return nil, unanswered(err)
 	}
 	s.news.add(&t.news)
 	return busy, nil
+}
+
+// unanswered returns an error of the database. That the time for an answer was up, or for a connection, is not told as the
+// end of a caller's context.
+func unanswered(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no answer in time: %v", err)
+	}
+	return err
 }
 
 // apply runs the operations' rules. Only an answer of the store lets the others go on.
@@ -269,43 +304,4 @@ func (t *tx) apply(ops, busy []*op) error {
 		}
 	}
 	return nil
-}
-
-// contended reports whether the database did not apply a transaction because of what others did at the same time.
-func contended(err error) bool {
-	if errors.Is(err, errBusy) {
-		return true
-	}
-	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return false
-	}
-	switch answer.Code {
-	case pgerrUnique, pgerrSerialization, pgerrDeadlock, pgerrLockTimeout, pgerrIdle:
-		return true
-	}
-	return false
-}
-
-// Codes of errors that another try may not have.
-const (
-	pgerrUnique        = "23505" // somebody else has made the same task
-	pgerrSerialization = "40001"
-	pgerrDeadlock      = "40P01"
-	pgerrLockTimeout   = "55P03"
-	pgerrIdle          = "25P03" // this process was too slow
-)
-
-// refused reports whether it was the content of a transaction that the database did not take: then one operation is
-// at fault, or a few.
-func refused(err error) bool {
-	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return contended(err)
-	}
-	switch answer.Code[:2] {
-	case "08", "53", "57", "58": // connection, resources, shutdown, system
-		return false
-	}
-	return true
 }

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -34,7 +33,7 @@ func Claim(rows Rows, now time.Time, req *store.ClaimRequest) (*store.Claimed, e
 		return nil, err
 	}
 	for _, t := range due {
-		if err := take(rows, t, now, req, c); err != nil {
+		if err := leaseDue(rows, t, now, req, c); err != nil {
 			return nil, err
 		}
 	}
@@ -52,14 +51,11 @@ func lapsed(rows Rows, w *store.Worker, now time.Time) bool {
 
 // reclaim answers a repeated Claim with what it had leased (O6).
 func reclaim(rows Rows, req *store.ClaimRequest, c *store.Claimed) error {
-	held, err := rows.LeasedTo(req.Worker, -1)
+	held, err := rows.LeasedBy(req.Worker, req.Request)
 	if err != nil {
 		return err
 	}
 	for _, t := range held {
-		if t.Request != req.Request {
-			continue
-		}
 		e, err := entry(rows, t)
 		if err != nil {
 			return err
@@ -70,14 +66,33 @@ func reclaim(rows Rows, req *store.ClaimRequest, c *store.Claimed) error {
 	return nil
 }
 
+// AheadBy is how far the last heartbeat of a worker must be in the future for the clock to count as set back since. It is
+// longer than any transaction takes.
+const AheadBy = time.Minute
+
+// begunAgain begins the lease of a worker again whose heartbeat is of a time to which the clock has been set back since:
+// who lives gets more time, and who is dead does not live for as long as the step was.
+func begunAgain(rows Rows, w *store.Worker, now time.Time) (bool, error) {
+	lease := w.ExpiresAt.Sub(w.BeatAt)
+	if rows.Sole() || w.Dead || w.BeatAt.Sub(now) <= max(AheadBy, lease) {
+		return false, nil
+	}
+	w.BeatAt, w.ExpiresAt = now, now.Add(lease)
+	return true, rows.PutWorker(w)
+}
+
 // reap marks lapsed workers dead and puts their tasks back (O3, R4).
 func reap(rows Rows, now time.Time, c *store.Claimed) error {
-	workers, err := rows.Workers()
+	workers, err := rows.Lapsed(now)
 	if err != nil {
 		return err
 	}
 	for _, w := range workers {
-		if !lapsed(rows, w, now) {
+		again, err := begunAgain(rows, w, now)
+		if err != nil {
+			return err
+		}
+		if again || !lapsed(rows, w, now) {
 			continue
 		}
 		if c.Put >= reapLimit {
@@ -98,7 +113,11 @@ func reapWorker(rows Rows, now time.Time, w *store.Worker, c *store.Claimed) err
 		return err
 	}
 	for _, t := range tasks {
-		recoverTurn(t, now, w.BeatAt.Sub(t.EnteredAt))
+		if lived := w.BeatAt.Sub(t.EnteredAt); w.Stopped {
+			releaseStopped(t, lived)
+		} else {
+			recoverTurn(t, now, lived)
+		}
 		if t.Status == store.Parked {
 			c.Parked++
 		}
@@ -118,7 +137,7 @@ func reapWorker(rows Rows, now time.Time, w *store.Worker, c *store.Claimed) err
 	return rows.PutWorker(w)
 }
 
-// due collects what the request may take: oldest first over all its funcs, each within its own limit (P5).
+// due collects what the request may take: in the order of their places over all its funcs, each within its own limit (P5).
 func due(rows Rows, now time.Time, req *store.ClaimRequest) ([]*store.Task, error) {
 	var all []*store.Task
 	for _, f := range req.Funcs {
@@ -136,10 +155,7 @@ func due(rows Rows, now time.Time, req *store.ClaimRequest) ([]*store.Task, erro
 		}
 		all = append(all, tasks...)
 	}
-	slices.SortFunc(all, func(a, b *store.Task) int {
-		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.Incarnation, b.Incarnation))
-	})
-	return pick(all, req), nil
+	return pick(InLine(len(all), all), req), nil
 }
 
 func allowed(rows Rows, fn string, suspect bool, now time.Time, req *store.ClaimRequest, limit int) ([]*store.Task, error) {
@@ -178,15 +194,15 @@ func pick(all []*store.Task, req *store.ClaimRequest) []*store.Task {
 	return picked
 }
 
-// take leases one due task. A turn that is past its deadline ends instead when it was entered once since,
-// or was waiting for a retry (C5).
-func take(rows Rows, t *store.Task, now time.Time, req *store.ClaimRequest, c *store.Claimed) error {
-	if t.Turn.Overdue || retrying(t) && late(t, now) {
+// leaseDue leases one due task. A turn that is past its deadline ends instead when it was entered once since,
+// or was waiting for a time (C5).
+func leaseDue(rows Rows, t *store.Task, now time.Time, req *store.ClaimRequest, c *store.Claimed) error {
+	if t.Turn.Overdue || delayed(t) && late(t, now) {
 		c.More = true
 		c.Ended++
-		return endLate(rows, t, now)
+		return endUnrun(rows, t, now, store.Terminated, deadlineReason)
 	}
-	enter(t, now, req.Worker, req.Request)
+	lease(t, now, req.Worker, req.Request)
 	if err := update(rows, t, now); err != nil {
 		return err
 	}
@@ -196,17 +212,6 @@ func take(rows Rows, t *store.Task, now time.Time, req *store.ClaimRequest, c *s
 	}
 	c.Entries = append(c.Entries, e)
 	return nil
-}
-
-func endLate(rows Rows, t *store.Task, now time.Time) error {
-	const reason = "deadline"
-	if _, err := endCurrent(rows, t, now, ending{outcome: store.Terminated, reason: reason}); err != nil {
-		return err
-	}
-	if _, err := boundary(rows, t, now, afterStop(t, store.Terminated, reason)); err != nil {
-		return err
-	}
-	return update(rows, t, now)
 }
 
 func nextDue(rows Rows, now time.Time, req *store.ClaimRequest) (time.Time, error) {
@@ -258,14 +263,14 @@ func register(rows Rows, now time.Time, req *store.HeartbeatRequest, w *store.Wo
 		}
 	}
 	if req.Replaces != "" {
-		if err := replace(rows, now, req.Replaces); err != nil {
+		if err := replace(rows, req.Replaces); err != nil {
 			return err
 		}
 	}
 	if !rows.Sole() {
 		return nil
 	}
-	others, err := rows.Workers()
+	others, err := rows.Lapsed(now)
 	if err != nil {
 		return err
 	}
@@ -278,19 +283,14 @@ func register(rows Rows, now time.Time, req *store.HeartbeatRequest, w *store.Wo
 	return nil
 }
 
-// replace releases, uncounted, what a former worker of the same process still held.
-func replace(rows Rows, now time.Time, worker string) error {
-	tasks, err := rows.LeasedTo(worker, -1)
-	if err != nil {
+// replace makes claims put back, uncounted, what a former worker of the same process still holds.
+func replace(rows Rows, worker string) error {
+	w, err := rows.Worker(worker)
+	if err != nil || w == nil {
 		return err
 	}
-	for _, t := range tasks {
-		release(t, now)
-		if err := update(rows, t, now); err != nil {
-			return err
-		}
-	}
-	return rows.DeleteWorker(worker)
+	w.Dead, w.Stopped = true, true
+	return rows.PutWorker(w)
 }
 
 // leave forgets a worker that has released everything; one that has not lapses.

@@ -16,8 +16,9 @@ func TurnEvent(turn *store.Turn) store.Event {
 	}
 }
 
-// Page makes a page of a task's stream. The events are the first after q.After, q.Limit of each source or
-// more, in any order; rewinds, wanted with q.Committed only, are all after q.After.
+// Page makes a page of a task's stream. The events are the first after q.After, of each source q.Limit, or PageBytes, or
+// more, in any order; rewinds, wanted with q.Committed only, are the first after q.After, in order, one more than q.Limit
+// if there are as many.
 func Page(t *store.Task, q store.EventsQuery, events, rewinds []store.Event) *store.EventPage {
 	p := &store.EventPage{
 		Incarnation: t.Incarnation, Func: t.Func, First: t.FirstEvent, Last: t.LastEvent, Mark: t.Mark,
@@ -29,7 +30,7 @@ func Page(t *store.Task, q store.EventsQuery, events, rewinds []store.Event) *st
 	}
 	events = slices.DeleteFunc(events, func(e store.Event) bool { return e.Number < t.FirstEvent || e.Number > last })
 	slices.SortFunc(events, func(a, b store.Event) int { return cmp.Compare(a.Number, b.Number) })
-	p.Events = events[:min(q.Limit, len(events))]
+	p.Events = events[:fitting(events, q.Limit)]
 	if n := len(p.Events); n > 0 {
 		p.Next = p.Events[n-1].Number
 	}
@@ -39,20 +40,31 @@ func Page(t *store.Task, q store.EventsQuery, events, rewinds []store.Event) *st
 	return p
 }
 
-// Committed leaves out of events the rewinds, and what those up to the mark take back.
+// fitting returns how many of the first events fit into a page.
+func fitting(events []store.Event, limit int) int {
+	n, bytes := 0, 0
+	for n < min(limit, len(events)) {
+		if bytes += len(events[n].Data); n > 0 && bytes > store.PageBytes {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// Committed leaves out of events the rewinds, and what those up to the mark take back. Both are in order. A rewind takes
+// back what came after the one before it at most, so that only the first after an event can take that back.
 func Committed(events, rewinds []store.Event, mark int64) []store.Event {
 	return slices.DeleteFunc(events, func(e store.Event) bool {
+		for len(rewinds) > 0 && rewinds[0].Number < e.Number {
+			rewinds = rewinds[1:]
+		}
 		if e.Kind == store.EventRewind {
 			return true
 		}
-		return e.Kind == store.EventMessage && slices.ContainsFunc(rewinds, func(r store.Event) bool {
-			return r.To < e.Number && e.Number < r.Number && r.Number <= mark
-		})
+		return e.Kind == store.EventMessage && len(rewinds) > 0 && rewinds[0].To < e.Number && rewinds[0].Number <= mark
 	})
 }
-
-// trimPieces bounds how many pieces of one stream a sweep removes.
-const trimPieces = 200
 
 // trim moves the beginning of the stream. What is emitted below it is removed by sweeps.
 func trim(t *store.Task, first int64, now time.Time) {
@@ -80,28 +92,30 @@ func scheduleTrim(t *store.Task, now time.Time) {
 // trimAgain is when a stream is looked at again whose mark was in the way of its trimming.
 const trimAgain = time.Minute
 
-// trimNow trims a stream by its settings, and removes a bounded part of what is below its beginning.
-func trimNow(rows Rows, t *store.Task, now time.Time) error {
+// trimNow trims a stream by its settings, and removes up to limit pieces of what is below its beginning; it returns how
+// many.
+func trimNow(rows Rows, t *store.Task, now time.Time, limit int) (dropped int, err error) {
 	t.TrimAt = time.Time{}
-	first, next, err := wanted(rows, t, now)
+	first, next, err := wanted(rows, t, now, limit)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	trim(t, first, now)
-	more, err := rows.DropEvents(t.Incarnation, t.FirstEvent, trimPieces)
+	dropped, more, err := rows.DropEvents(t.Incarnation, t.FirstEvent, limit)
 	switch {
 	case more:
 		t.TrimAt = now
 	case t.FirstEvent < first:
-		t.TrimAt = now.Add(trimAgain)
+		t.TrimAt = now.Add(trimAgain) // the mark is in the way
 	default:
 		t.TrimAt = next
 	}
-	return err
+	return dropped, err
 }
 
-// wanted returns where the stream should begin by its settings, and when that will change by time alone.
-func wanted(rows Rows, t *store.Task, now time.Time) (first int64, next time.Time, err error) {
+// wanted returns where the stream should begin by its settings, and when that will change by time alone. It looks at
+// limit pieces of the stream, not at all that is too old: what it has seen is removed before it looks again.
+func wanted(rows Rows, t *store.Task, now time.Time, limit int) (first int64, next time.Time, err error) {
 	s := &t.Settings
 	if s.KeepEvents > 0 {
 		first = t.LastEvent - int64(s.KeepEvents) + 1
@@ -109,9 +123,12 @@ func wanted(rows Rows, t *store.Task, now time.Time) (first int64, next time.Tim
 	if s.KeepEventsFor == 0 {
 		return first, next, nil
 	}
-	old, next, err := rows.EmittedBefore(t.Incarnation, now.Add(-s.KeepEventsFor))
-	if !next.IsZero() {
+	old, next, err := rows.EmittedBefore(t.Incarnation, now.Add(-s.KeepEventsFor), limit)
+	switch {
+	case !next.IsZero():
 		next = next.Add(s.KeepEventsFor)
+	case old > 0 && old < t.LastEmitted:
+		next = now // it has not seen all
 	}
 	return max(first, old+1), next, err
 }

@@ -17,6 +17,13 @@ func Import(rows Rows, now time.Time, req *store.ImportRequest) (*store.Imported
 			return &store.Imported{Known: known}, err
 		}
 	}
+	there, err := rows.Task(req.Incarnation)
+	if err != nil {
+		return nil, err
+	}
+	if there == nil || there.Version != importing { // it has been deleted, or replaced, since the first piece
+		return nil, store.ErrNotFound
+	}
 	for _, turn := range req.Turns {
 		if err := importTurn(rows, turn); err != nil {
 			return nil, err
@@ -34,6 +41,14 @@ func Import(rows Rows, now time.Time, req *store.ImportRequest) (*store.Imported
 		return nil, err
 	}
 	t := *req.Last
+	if t.Due && t.Place != 0 {
+		if _, err := rows.NextPlace(t.Place); err != nil { // who waits here later comes after it
+			return nil, err
+		}
+	}
+	if err := place(rows, &t, now); err != nil {
+		return nil, err
+	}
 	return &store.Imported{}, rows.UpdateTask(&t)
 }
 
@@ -45,18 +60,20 @@ func beginImport(rows Rows, task *store.Task) (known bool, err error) {
 	case err != nil:
 		return false, err
 	case there == nil:
+		err = dropLeft(rows, task.Incarnation)
 	case there.Version == importing:
-		if err := rows.DeleteTask(there.Incarnation); err != nil {
-			return false, err
-		}
+		err = clear(rows, there.Incarnation)
 	case there.Incarnation == task.Incarnation && there.Version == task.Version:
 		return true, nil
 	default:
 		return false, &store.ConflictError{TaskID: task.ID, Status: there.Status}
 	}
+	if err != nil {
+		return false, err
+	}
 	t := *task
 	t.Metadata, t.Version = nil, importing
-	t.Worker, t.DueAt, t.ExpiresAt, t.TrimAt, t.Turn.Deadline = "", time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	t.Worker, t.Due, t.ExpiresAt, t.TrimAt, t.EndBy = "", false, time.Time{}, time.Time{}, time.Time{}
 	if err := rows.InsertTask(&t); err != nil {
 		return false, err
 	}
@@ -69,6 +86,30 @@ func beginImport(rows Rows, task *store.Task) (known bool, err error) {
 	}
 	return false, rows.SetMetadata(t.Incarnation, changes)
 }
+
+// dropLeft removes what a task that was here before, and was deleted, has left, so that no sweep takes it for that of the
+// task which comes.
+func dropLeft(rows Rows, incarnation int64) error {
+	other, err := rows.Task(incarnation)
+	if err != nil || other != nil {
+		return err
+	}
+	return clear(rows, incarnation)
+}
+
+// clear removes a task with all that it has.
+func clear(rows Rows, incarnation int64) error {
+	for more := true; more; {
+		var err error
+		if _, more, err = rows.DropRows(incarnation, clearPiece); err != nil {
+			return err
+		}
+	}
+	return rows.DeleteTask(incarnation)
+}
+
+// clearPiece is how many rows are removed at once of a task that is cleared.
+const clearPiece = 10_000
 
 // importTurn inserts a turn, with its end if it has one.
 func importTurn(rows Rows, turn *store.Turn) error {

@@ -54,7 +54,7 @@ func create(rows Rows, now time.Time, req *store.OfferRequest, old *store.Task) 
 		}
 	}
 	if old != nil {
-		if err := rows.DeleteTask(old.Incarnation); err != nil {
+		if err := remove(rows, old.Incarnation); err != nil {
 			return nil, err
 		}
 	}
@@ -68,14 +68,17 @@ func create(rows Rows, now time.Time, req *store.OfferRequest, old *store.Task) 
 		Session: req.Session, Agent: req.Agent, Source: req.Source, Settings: *settings,
 		FirstEvent: 1, CreatedAt: now,
 	}
-	lease, err := leases(rows, now, req)
+	leased, err := leases(rows, now, req)
 	if err != nil {
 		return nil, err
 	}
 	turn := accept(t, now, req)
-	begin(t, now, turn)
-	if lease {
-		enter(t, now, req.Worker, req.Request)
+	begin(t, turn)
+	if leased {
+		lease(t, now, req.Worker, req.Request)
+	}
+	if err := place(rows, t, now); err != nil {
+		return nil, err
 	}
 	touch(t, now)
 	if err := rows.InsertTask(t); err != nil {
@@ -86,7 +89,7 @@ func create(rows Rows, now time.Time, req *store.OfferRequest, old *store.Task) 
 		return nil, err
 	}
 	o := offered(store.Created, t, turn)
-	if lease {
+	if leased {
 		t.Metadata = map[string][]byte{}
 		o.Entry = &store.Entry{Lease: leaseOf(t), Task: t, Input: req.Input}
 	}
@@ -103,13 +106,19 @@ func leases(rows Rows, now time.Time, req *store.OfferRequest) (bool, error) {
 	return err == nil && w != nil && !lapsed(rows, w, now), err
 }
 
-// recognise answers for an input ID that was accepted before (S2).
+// recognise answers for an input ID that was accepted before (S2). A running turn that the input steers is told of it
+// once more: who accepted it may not have come to that.
 func recognise(rows Rows, t *store.Task, known *store.Turn, req *store.OfferRequest) (*store.Offered, error) {
 	if err := sameInput(known.Digest, req.Digests); err != nil {
 		return nil, err
 	}
 	o := offered(store.Known, t, known)
-	o.Steered = req.Repeat && o.TurnStatus == store.TurnQueued && nudges(known)
+	if o.TurnStatus == store.TurnQueued && nudges(known) {
+		o.Steered = true
+		if err := mail(rows, leaseOf(t), t, req.Worker, store.MailSteered, ""); err != nil {
+			return nil, err
+		}
+	}
 	ours := req.Repeat && t.Status == store.InProgress && t.Worker == req.Worker && t.Request == req.Request
 	if req.Lease && ours && t.Turn.Number == known.Number {
 		var err error
@@ -133,7 +142,7 @@ func sameInput(stored store.Digest, given []store.Digest) error {
 }
 
 func attach(rows Rows, t *store.Task) (*store.Offered, error) {
-	turn, err := rows.Turn(t.Incarnation, t.Turn.Number)
+	turn, err := rows.TurnByInput(t.Incarnation, t.Turn.InputID) // stores read it without its payloads
 	if err != nil {
 		return nil, err
 	}
@@ -141,14 +150,14 @@ func attach(rows Rows, t *store.Task) (*store.Offered, error) {
 }
 
 func resume(rows Rows, now time.Time, t *store.Task, req *store.OfferRequest) (*store.Offered, error) {
-	lease, err := leases(rows, now, req)
+	leased, err := leases(rows, now, req)
 	if err != nil {
 		return nil, err
 	}
 	turn := accept(t, now, req)
-	begin(t, now, turn)
-	if lease {
-		enter(t, now, req.Worker, req.Request)
+	begin(t, turn)
+	if leased {
+		lease(t, now, req.Worker, req.Request)
 	}
 	if err := rows.InsertTurn(turn); err != nil {
 		return nil, err
@@ -157,7 +166,7 @@ func resume(rows Rows, now time.Time, t *store.Task, req *store.OfferRequest) (*
 		return nil, err
 	}
 	o := offered(store.Resumed, t, turn)
-	if lease {
+	if leased {
 		o.Entry, err = entry(rows, t)
 		return o, err
 	}
@@ -182,7 +191,7 @@ func queue(rows Rows, now time.Time, t *store.Task, req *store.OfferRequest) (*s
 	if steered {
 		t.Nudging++
 		if t.Wait == store.WaitRetry {
-			t.DueAt = now
+			t.NotBefore = time.Time{}
 		}
 	}
 	if err := rows.InsertTurn(turn); err != nil {
@@ -195,7 +204,7 @@ func queue(rows Rows, now time.Time, t *store.Task, req *store.OfferRequest) (*s
 	if steered {
 		news = store.MailSteered
 	}
-	if err := mail(rows, t, req.Worker, news, ""); err != nil {
+	if err := mail(rows, leaseOf(t), t, req.Worker, news, ""); err != nil {
 		return nil, err
 	}
 	o := offered(store.Queued, t, turn)
@@ -224,7 +233,7 @@ func offered(d store.Decision, t *store.Task, turn *store.Turn) *store.Offered {
 	return &store.Offered{
 		Decision: d, TaskID: t.ID, Incarnation: t.Incarnation, Func: t.Func, Status: t.Status,
 		Turn: turn.Number, InputID: turn.InputID, TurnStatus: TurnStatus(t, turn),
-		Epoch: t.Epoch, Version: t.Version, Behind: t.Queued, LastEvent: t.LastEvent, Due: !t.DueAt.IsZero(),
+		Epoch: t.Epoch, Version: t.Version, Behind: t.Queued, LastEvent: t.LastEvent, Due: t.Due,
 	}
 }
 

@@ -25,10 +25,20 @@ type Rows interface {
 	InsertTask(t *store.Task) error
 	UpdateTask(t *store.Task) error // all but what InsertTask alone sets: identity, labels, settings
 	DeleteTask(incarnation int64) error
+	// NextPlace returns the next place in the line of those that wait: higher than any before, and than the given one.
+	NextPlace(above int64) (int64, error)
+
+	// What a task has beside its own row, its turns, metadata and events, may stay for a while when that
+	// is deleted. Abandon notes that it is there to be removed, Abandoned returns such tasks, and DropRows
+	// removes up to limit of the rows, more or fewer where they are large, and reports how many and whether
+	// there are more. A note goes with the last row.
+	Abandon(incarnation int64) error
+	Abandoned(limit int) ([]int64, error)
+	DropRows(incarnation int64, limit int) (dropped int, more bool, err error)
 
 	Turn(incarnation, number int64) (*store.Turn, error)
-	TurnByInput(incarnation int64, inputID string) (*store.Turn, error)
-	Queued(incarnation, after int64, limit int) ([]*store.Turn, error) // not ended, in order, without inputs
+	TurnByInput(incarnation int64, inputID string) (*store.Turn, error) // payloads may be left out
+	Queued(incarnation, after int64, limit int) ([]*store.Turn, error)  // not ended, in order, without inputs
 	LastEntered(incarnation, before int64) (*store.Turn, error)
 	InsertTurn(t *store.Turn) error
 	EndTurn(t *store.Turn) error                                     // writes all but identity and input
@@ -38,25 +48,43 @@ type Rows interface {
 	SetMetadata(incarnation int64, changes []store.Change) error
 	AppendEvents(incarnation int64, events []store.Event) error
 	// DropEvents removes emitted events below a number, oldest first, in at most limit pieces of the
-	// store's own, and reports whether there are more.
-	DropEvents(incarnation, below int64, limit int) (more bool, err error)
-	// EmittedBefore returns the number of the last emitted event at or before a time (0 if there is none),
-	// and the time of the one after it (zero if there is none).
-	EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error)
+	// store's own, and reports how many pieces and whether there are more.
+	DropEvents(incarnation, below int64, limit int) (dropped int, more bool, err error)
+	// EmittedBefore looks at no more than the first pieces of a stream, limit of them. It returns the number
+	// of the last event there that was emitted at or before a time (0 if there is none), and the time of the
+	// one after it (zero if it has not seen one).
+	EmittedBefore(incarnation int64, at time.Time, limit int) (number int64, next time.Time, err error)
 
 	Worker(id string) (*store.Worker, error)
 	PutWorker(w *store.Worker) error
 	DeleteWorker(id string) error
-	Workers() ([]*store.Worker, error)
+	Lapsed(now time.Time) ([]*store.Worker, error) // all that may be dead, and some that are not
+	// Served reports whether a worker that is alive runs a func.
+	Served(fn string, now time.Time) (bool, error)
 	AddMail(m store.Mail) error
 	DropMail(worker string, upTo int64) error
 	Published(name string) (*store.Settings, error)
 	Publish(f store.PublishedFunc) error
 
+	// Request returns what a request ID stands for, Remember notes it, and Forget removes those noted before
+	// a time, up to limit, and reports whether there are more.
+	Request(task, id string) (*Request, error)
+	Remember(r *Request) error
+	Forget(before time.Time, limit int) (more bool, err error)
+
 	LeasedTo(worker string, limit int) ([]*store.Task, error)
-	Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) // oldest first
+	LeasedBy(worker string, request int64) ([]*store.Task, error)                 // of them, those given to one request
+	Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) // in the order of their places
 	NextDue(fn string, now time.Time) (time.Time, error)                          // the first after now
 	Expired(now time.Time, limit int) ([]*store.Task, error)
-	Overdue(now time.Time, limit int) ([]*store.Task, error) // waiting for a retry past the deadline
+	Ending(now time.Time, limit int) ([]*store.Task, error) // whose EndBy has come
 	Trimmable(now time.Time, limit int) ([]*store.Task, error)
+}
+
+// Request is an operation that was applied, as it is recognised when it is repeated.
+type Request struct {
+	Task, ID string
+	Op       string // what was asked for
+	Answer   []byte // JSON
+	At       time.Time
 }

@@ -24,8 +24,7 @@ func Checkpoint(rows Rows, now time.Time, req *store.CheckpointRequest) (*store.
 	t.Turn.Checkpoint = req.Number
 	if req.Commit {
 		t.Mark = t.LastEvent
-		t.Turn.Streak = 0
-		t.Suspect = false
+		alive(t)
 		if err := setMetadata(rows, t, req.Metadata); err != nil {
 			return nil, err
 		}
@@ -74,7 +73,7 @@ func Settle(rows Rows, now time.Time, req *store.SettleRequest) (*store.Settled,
 		return nil, err
 	}
 	if !holds(t, req.Lease) {
-		return resettle(rows, t, req)
+		return recogniseSettle(rows, t, req)
 	}
 	if err := appendEvents(rows, t, now, req.Events, false); err != nil {
 		return nil, err
@@ -87,11 +86,7 @@ func Settle(rows Rows, now time.Time, req *store.SettleRequest) (*store.Settled,
 	case store.SettleRetry:
 		err = settleRetry(rows, t, now, req, s)
 	case store.SettleRelease:
-		if req.Count {
-			recoverTurn(t, now, now.Sub(t.EnteredAt))
-		} else {
-			release(t, now)
-		}
+		err = settleRelease(rows, t, now, req.Release, s)
 	case store.SettlePark:
 		park(t, req.Reason)
 	}
@@ -101,14 +96,45 @@ func Settle(rows Rows, now time.Time, req *store.SettleRequest) (*store.Settled,
 	if err := update(rows, t, now); err != nil {
 		return nil, err
 	}
-	return settled(rows, t, req, s)
+	return settleAnswer(rows, t, req, s)
+}
+
+func settleRelease(rows Rows, t *store.Task, now time.Time, why store.Release, s *store.Settled) error {
+	switch lived := now.Sub(t.EnteredAt); why {
+	case store.ReleaseAsked:
+		recoverTurn(t, now, lived)
+	case store.ReleaseStopped:
+		releaseStopped(t, lived)
+	case store.ReleaseDeclined:
+		decline(t)
+		if t.Turn.Cancel && !started(t) { // while it was leased: there is nothing to clean up (C3)
+			return settleCancelled(rows, t, now, nil, s)
+		}
+	default:
+		release(t)
+	}
+	return nil
+}
+
+// settleCancelled ends a turn cancelled that its handler will not be entered for.
+func settleCancelled(rows Rows, t *store.Task, now time.Time, failure *store.TaskError, s *store.Settled) (err error) {
+	reason := t.Turn.CancelReason
+	if s.Ended, err = endCurrent(rows, t, now, ending{outcome: store.Cancelled, err: failure, reason: reason}); err != nil {
+		return err
+	}
+	s.Refused, err = boundary(rows, t, now, afterStop(t, store.Cancelled, reason))
+	return err
 }
 
 func settleEnd(rows Rows, t *store.Task, now time.Time, req *store.SettleRequest, s *store.Settled) (err error) {
+	if req.IfQueued && t.Queued == 0 {
+		release(t)
+		return nil
+	}
 	if err := setMetadata(rows, t, req.Metadata); err != nil {
 		return err
 	}
-	e := ending{outcome: req.Outcome, output: req.Output, err: req.Error, reason: req.Reason}
+	e := ending{outcome: req.Outcome, output: req.Output, err: req.Error, reason: req.Reason, detail: req.Detail}
 	if s.Ended, err = endCurrent(rows, t, now, e); err != nil {
 		return err
 	}
@@ -121,15 +147,9 @@ func settleEnd(rows Rows, t *store.Task, now time.Time, req *store.SettleRequest
 }
 
 // settleRetry starts the back-off; a turn that was asked to cancel ends instead (Y2).
-func settleRetry(rows Rows, t *store.Task, now time.Time, req *store.SettleRequest, s *store.Settled) (err error) {
+func settleRetry(rows Rows, t *store.Task, now time.Time, req *store.SettleRequest, s *store.Settled) error {
 	if t.Turn.Cancel {
-		reason := t.Turn.CancelReason
-		e := ending{outcome: store.Cancelled, err: req.Error, reason: reason}
-		if s.Ended, err = endCurrent(rows, t, now, e); err != nil {
-			return err
-		}
-		s.Refused, err = boundary(rows, t, now, afterStop(t, store.Cancelled, reason))
-		return err
+		return settleCancelled(rows, t, now, req.Error, s)
 	}
 	t.Turn.Attempt++
 	t.Turn.Error = req.Error
@@ -138,15 +158,15 @@ func settleRetry(rows Rows, t *store.Task, now time.Time, req *store.SettleReque
 		why = store.WaitStrict
 	}
 	due := now.Add(req.Delay)
-	if t.Nudging > 0 && !req.Strict {
-		due = now
+	if req.Delay <= 0 || t.Nudging > 0 && !req.Strict {
+		due = time.Time{}
 	}
-	wait(t, due, why)
+	lineUp(t, due, why)
 	return nil
 }
 
-// resettle recognises a Settle that was applied before its answer was lost (O6).
-func resettle(rows Rows, t *store.Task, req *store.SettleRequest) (*store.Settled, error) {
+// recogniseSettle answers a Settle that was applied before its answer was lost (O6).
+func recogniseSettle(rows Rows, t *store.Task, req *store.SettleRequest) (*store.Settled, error) {
 	if t == nil || t.SettledEpoch != req.Lease.Epoch {
 		return nil, store.ErrLeaseLost
 	}
@@ -160,13 +180,13 @@ func resettle(rows Rows, t *store.Task, req *store.SettleRequest) (*store.Settle
 			s.Ended = turn
 		}
 	}
-	return settled(rows, t, req, s)
+	return settleAnswer(rows, t, req, s)
 }
 
-// settled completes the answer with the state of the task, and with the promoted turn's lease while that
+// settleAnswer completes the answer with the state of the task, and with the promoted turn's lease while that
 // is the caller's.
-func settled(rows Rows, t *store.Task, req *store.SettleRequest, s *store.Settled) (*store.Settled, error) {
-	s.Status, s.Due = t.Status, !t.DueAt.IsZero()
+func settleAnswer(rows Rows, t *store.Task, req *store.SettleRequest, s *store.Settled) (*store.Settled, error) {
+	s.Status, s.Due = t.Status, t.Due
 	if s.Ended != nil {
 		s.Ended.TaskID, s.Ended.TaskStatus = t.ID, t.Status
 	}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -9,28 +10,37 @@ import (
 
 // Signal cancels, terminates or resumes a task.
 func Signal(rows Rows, now time.Time, req *store.SignalRequest) (*store.Signalled, error) {
+	op := fmt.Sprintf("%s %d %d %s", req.Kind, req.Incarnation, req.Turn, req.InputID)
+	return once(rows, now, &Request{Task: req.TaskID, ID: req.RequestID, Op: op}, func() (*store.Signalled, error) {
+		return signal(rows, now, req)
+	})
+}
+
+func signal(rows Rows, now time.Time, req *store.SignalRequest) (*store.Signalled, error) {
 	t, err := find(rows, now, req.TaskID, req.Incarnation)
 	if err != nil {
 		return nil, err
 	}
+	held, news := leaseOf(t), store.MailKind("")
 	s := &store.Signalled{Incarnation: t.Incarnation, Epoch: t.Epoch}
 	switch req.Kind {
 	case store.Resume:
-		err = unpark(t, now, s)
+		err = unpark(t, s)
 	case store.Terminate:
-		err = terminate(rows, t, now, req, s)
+		news, err = terminate(rows, t, now, req, s)
 	default:
-		err = cancel(rows, t, now, req, s)
+		news, err = cancel(rows, t, now, req, s)
+	}
+	if err == nil && s.Changed {
+		err = update(rows, t, now)
+	}
+	if err == nil && news != "" {
+		err = mail(rows, held, t, req.Worker, news, req.Reason)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if s.Changed {
-		if err := update(rows, t, now); err != nil {
-			return nil, err
-		}
-	}
-	s.Status, s.Version, s.Behind, s.Due = t.Status, t.Version, t.Queued, !t.DueAt.IsZero()
+	s.Status, s.Version, s.Behind, s.Due = t.Status, t.Version, t.Queued, t.Due
 	return s, nil
 }
 
@@ -40,37 +50,16 @@ func find(rows Rows, now time.Time, id string, incarnation int64) (*store.Task, 
 	if err != nil {
 		return nil, err
 	}
-	if t == nil || expired(t, now) || incarnation != 0 && t.Incarnation != incarnation {
-		if incarnation != 0 {
-			return nil, store.ErrDeleted
-		}
-		return nil, store.ErrNotFound
-	}
-	return t, nil
-}
-
-func unpark(t *store.Task, now time.Time, s *store.Signalled) error {
-	if t.Status != store.Parked {
-		return &store.ConflictError{TaskID: t.ID, Status: t.Status}
-	}
-	wait(t, now, store.WaitCapacity)
-	t.Reason = ""
-	t.Suspect = false
-	t.Turn.Recoveries, t.Turn.Streak, t.Turn.Entry = 0, 0, store.EntryRecovered
-	s.Changed = true
-	return nil
+	return t, Visible(t, now, incarnation)
 }
 
 // terminate ends the task whatever its turn does (C4, C7).
-func terminate(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s *store.Signalled) error {
+func terminate(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s *store.Signalled) (store.MailKind, error) {
 	if t.Status.Terminal() {
-		return nil
+		return "", nil
 	}
 	s.Changed = true
-	if err := mail(rows, t, req.Worker, store.MailTerminated, req.Reason); err != nil {
-		return err
-	}
-	return stop(rows, t, now, req.Reason, s, store.Terminated, store.Refused)
+	return store.MailTerminated, stop(rows, t, now, req.Reason, s, store.Terminated, store.Refused)
 }
 
 // stop ends the current turn, what is queued, and the task.
@@ -91,35 +80,25 @@ func stop(rows Rows, t *store.Task, now time.Time, reason string, s *store.Signa
 }
 
 // cancel asks the running turn to stop and ends at once what has not been entered (C3).
-func cancel(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s *store.Signalled) error {
-	number := req.Turn
-	if req.InputID != "" {
-		turn, err := rows.TurnByInput(t.Incarnation, req.InputID)
-		if err != nil {
-			return err
-		}
-		if turn == nil {
-			return store.ErrNotFound
-		}
-		number = turn.Number
-	}
+func cancel(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s *store.Signalled) (store.MailKind, error) {
+	number, err := cancelled(rows, t, req)
 	switch {
-	case number > t.LastTurn:
-		return store.ErrNotFound
+	case err != nil:
+		return "", err
 	case t.Status.Terminal():
-		return nil
+		return "", nil
 	case number > t.Turn.Number:
 		return cancelQueued(rows, t, now, number, req, s)
 	case number != 0 && (number < t.Turn.Number || t.Turn.Ended):
-		return nil
+		return "", nil
 	case number == 0 && (t.Status == store.Suspended || t.Status == store.Parked):
 		s.Changed = true
-		return stop(rows, t, now, req.Reason, s, store.Cancelled, store.Cancelled)
+		return "", stop(rows, t, now, req.Reason, s, store.Cancelled, store.Cancelled)
 	}
 	if number == 0 {
 		ended, err := endQueue(rows, t, now, store.Cancelled, req.Reason)
 		if err != nil {
-			return err
+			return "", err
 		}
 		s.Ended = ended
 		s.Changed = len(ended) > 0
@@ -127,91 +106,104 @@ func cancel(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s
 	return cancelCurrent(rows, t, now, req, s)
 }
 
-func cancelQueued(rows Rows, t *store.Task, now time.Time, number int64, req *store.SignalRequest, s *store.Signalled) error {
+// cancelled returns the number of the turn that is to be cancelled; 0 means the task.
+func cancelled(rows Rows, t *store.Task, req *store.SignalRequest) (number int64, err error) {
+	number = req.Turn
+	if req.InputID != "" {
+		turn, err := rows.TurnByInput(t.Incarnation, req.InputID)
+		if err != nil {
+			return 0, err
+		}
+		if turn == nil {
+			return 0, store.ErrNotFound
+		}
+		number = turn.Number
+	}
+	if number > t.LastTurn {
+		return 0, store.ErrNotFound
+	}
+	return number, nil
+}
+
+func cancelQueued(rows Rows, t *store.Task, now time.Time, number int64, req *store.SignalRequest, s *store.Signalled) (store.MailKind, error) {
 	turn, err := rows.Turn(t.Incarnation, number)
 	if err != nil || turn == nil || turn.Status.Outcome() {
-		return err
+		return "", err
 	}
 	s.Changed = true
 	s.Ended = []int64{number}
-	if err := mail(rows, t, req.Worker, store.MailQueue, ""); err != nil {
-		return err
-	}
-	return endQueued(rows, t, turn, now, store.Cancelled, req.Reason)
+	return store.MailQueue, endQueued(rows, t, turn, now, store.Cancelled, req.Reason)
 }
 
-func cancelCurrent(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s *store.Signalled) error {
-	if t.Status == store.InProgress {
+// cancelCurrent marks the current turn, for its handler to see, where a handler has begun it and can go on with it. Else
+// it ends the turn.
+func cancelCurrent(rows Rows, t *store.Task, now time.Time, req *store.SignalRequest, s *store.Signalled) (store.MailKind, error) {
+	handled, err := handled(rows, t, now)
+	if err != nil {
+		return "", err
+	}
+	if handled {
 		s.Marked = true
-		if t.Turn.Cancel {
-			return nil
+		switch {
+		case t.Turn.Cancel && s.Changed: // what was queued since has ended
+			return store.MailQueue, nil
+		case t.Turn.Cancel:
+			return "", nil
 		}
 		s.Changed = true
 		t.Turn.Cancel, t.Turn.CancelReason = true, req.Reason
-		return mail(rows, t, req.Worker, store.MailCancel, req.Reason)
+		return store.MailCancel, nil
 	}
 	s.Changed = true
 	s.Ended = append(s.Ended, t.Turn.Number)
 	if _, err := endCurrent(rows, t, now, ending{outcome: store.Cancelled, reason: req.Reason}); err != nil {
-		return err
+		return "", err
 	}
-	_, err := boundary(rows, t, now, afterStop(t, store.Cancelled, req.Reason))
-	return err
+	_, err = boundary(rows, t, now, afterStop(t, store.Cancelled, req.Reason))
+	return "", err
+}
+
+// handled reports whether the current turn has a handler: one that runs, or one that has begun it and will be entered
+// again now.
+func handled(rows Rows, t *store.Task, now time.Time) (bool, error) {
+	switch {
+	case t.Worker != "":
+		return true, nil
+	case !t.Due || !started(t) || delayed(t):
+		return false, nil
+	}
+	return rows.Served(t.Func, now)
 }
 
 // Delete removes a task (C6).
-func Delete(rows Rows, now time.Time, req *store.DeleteRequest) error {
-	t, err := find(rows, now, req.TaskID, req.Incarnation)
-	if err == store.ErrNotFound || err == store.ErrDeleted {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if req.Version != 0 && req.Version != t.Version {
-		return &store.PreconditionError{TaskID: t.ID, Actual: strconv.FormatInt(t.Version, 10)}
-	}
-	if err := mail(rows, t, req.Worker, store.MailDeleted, ""); err != nil {
-		return err
-	}
-	return rows.DeleteTask(t.Incarnation)
+func Delete(rows Rows, now time.Time, req *store.DeleteRequest) (*store.Removed, error) {
+	op := fmt.Sprintf("delete %d %d", req.Incarnation, req.Version)
+	return once(rows, now, &Request{Task: req.TaskID, ID: req.RequestID, Op: op}, func() (*store.Removed, error) {
+		return deleteTask(rows, now, req)
+	})
 }
 
-// Sweep removes expired tasks, ends back-offs that are past their turn's deadline (C5), and trims streams (E5).
-func Sweep(rows Rows, now time.Time, limit int) (*store.Swept, error) {
-	s := &store.Swept{}
-	tasks, err := rows.Expired(now, limit)
+func deleteTask(rows Rows, now time.Time, req *store.DeleteRequest) (*store.Removed, error) {
+	t, err := find(rows, now, req.TaskID, req.Incarnation)
+	if err == store.ErrNotFound || err == store.ErrDeleted {
+		return &store.Removed{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range tasks {
-		if err := rows.DeleteTask(t.Incarnation); err != nil {
-			return nil, err
-		}
-		s.Removed++
+	if req.Version != 0 && req.Version != t.Version {
+		return nil, &store.PreconditionError{TaskID: t.ID, Actual: strconv.FormatInt(t.Version, 10)}
 	}
-	if tasks, err = rows.Overdue(now, limit); err != nil {
+	if err := mail(rows, leaseOf(t), t, req.Worker, store.MailDeleted, ""); err != nil {
 		return nil, err
 	}
-	for _, t := range tasks {
-		if err := endLate(rows, t, now); err != nil {
-			return nil, err
-		}
-		s.Ended++
+	return &store.Removed{Incarnation: t.Incarnation}, remove(rows, t.Incarnation)
+}
+
+// remove makes a task absent at once; what it has beside its row is left to sweeps.
+func remove(rows Rows, incarnation int64) error {
+	if err := rows.DeleteTask(incarnation); err != nil {
+		return err
 	}
-	if tasks, err = rows.Trimmable(now, limit); err != nil {
-		return nil, err
-	}
-	for _, t := range tasks {
-		if err := trimNow(rows, t, now); err != nil {
-			return nil, err
-		}
-		if err := rows.UpdateTask(t); err != nil { // what nobody asked for makes no version
-			return nil, err
-		}
-		s.Trimmed++
-		s.More = s.More || !t.TrimAt.IsZero() && !t.TrimAt.After(now)
-	}
-	s.More = s.More || s.Removed == limit || s.Ended == limit || s.Trimmed == limit
-	return s, nil
+	return rows.Abandon(incarnation)
 }

@@ -1,20 +1,9 @@
 package rules
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/perdure/perdure/store"
-)
-
-// Delays of rule R4: the third re-entry without a checkpoint waits suspectDelay, doubling to suspectMax;
-// a try that lived for clearAfter clears the count.
-const (
-	suspectFrom  = 3
-	suspectDelay = time.Second
-	suspectMax   = time.Minute
-	clearAfter   = time.Minute
-	totalFactor  = 10 // recoveries in all, as a multiple of MaxRecoveries
 )
 
 func expired(t *store.Task, now time.Time) bool {
@@ -37,56 +26,20 @@ func touch(t *store.Task, now time.Time) {
 }
 
 func update(rows Rows, t *store.Task, now time.Time) error {
+	if err := place(rows, t, now); err != nil {
+		return err
+	}
 	touch(t, now)
 	return rows.UpdateTask(t)
 }
 
 // begin makes turn the task's current one, waiting to be entered.
-func begin(t *store.Task, now time.Time, turn *store.Turn) {
+func begin(t *store.Task, turn *store.Turn) {
 	t.Turn = store.Current{Number: turn.Number, InputID: turn.InputID, Steered: turn.Steered, Attempt: 1}
 	t.Suspect = false
 	t.Reason = ""
-	wait(t, now, store.WaitCapacity)
+	lineUp(t, time.Time{}, store.WaitCapacity)
 }
-
-// wait makes the task pending until due.
-func wait(t *store.Task, due time.Time, why store.Wait) {
-	t.Status, t.Wait, t.DueAt, t.Worker = store.Pending, why, due, ""
-}
-
-// release takes the lease back: the task is in progress with nobody, due at once.
-func release(t *store.Task, now time.Time) {
-	t.Status, t.Wait, t.DueAt, t.Worker = store.InProgress, "", now, ""
-	t.Turn.Entry = store.EntryRecovered
-	t.Epoch++
-}
-
-// enter leases the current turn.
-func enter(t *store.Task, now time.Time, worker string, request int64) {
-	t.Status, t.Wait, t.DueAt = store.InProgress, "", time.Time{}
-	t.Worker, t.Request, t.EnteredAt = worker, request, now
-	t.Epoch++
-	t.Turn.Checkpoint = 0
-	if t.Turn.StartedAt.IsZero() {
-		t.Turn.StartedAt = now
-		t.Turn.Entry = store.EntryFresh
-		if t.Entered {
-			t.Turn.Entry = store.EntryResumed
-		}
-		if t.Settings.Timeout > 0 {
-			t.Turn.Deadline = now.Add(t.Settings.Timeout)
-		}
-	} else if late(t, now) {
-		t.Turn.Overdue = true
-	}
-	t.Entered = true
-}
-
-func late(t *store.Task, now time.Time) bool {
-	return !t.Turn.Deadline.IsZero() && !now.Before(t.Turn.Deadline)
-}
-
-func retrying(t *store.Task) bool { return t.Wait == store.WaitRetry || t.Wait == store.WaitStrict }
 
 // entry gathers what the worker needs to enter the task's current turn.
 func entry(rows Rows, t *store.Task) (*store.Entry, error) {
@@ -110,47 +63,13 @@ func entry(rows Rows, t *store.Task) (*store.Entry, error) {
 	return e, nil
 }
 
-// recoverTurn puts back a task whose owner died (R4).
-func recoverTurn(t *store.Task, now time.Time, lived time.Duration) {
-	release(t, now)
-	if lived >= clearAfter {
-		t.Turn.Streak = 0
-	}
-	t.Turn.Recoveries++
-	t.Turn.Streak++
-	limit := t.Settings.MaxRecoveries
-	switch {
-	case t.Turn.Streak > limit || t.Turn.Recoveries > totalFactor*limit:
-		park(t, fmt.Sprintf("it died or gave the turn back %d times, the last %d of them without a checkpoint",
-			t.Turn.Recoveries, t.Turn.Streak))
-	case t.Turn.Streak >= suspectFrom:
-		t.Suspect = true
-		wait(t, now.Add(suspectBackoff(t.Turn.Streak)), store.WaitRecovery)
-	default:
-		t.Suspect = false
-	}
-}
-
-func suspectBackoff(streak int) time.Duration {
-	d := suspectDelay
-	for range streak - suspectFrom {
-		if d *= 2; d >= suspectMax {
-			return suspectMax
-		}
-	}
-	return d
-}
-
-func park(t *store.Task, reason string) {
-	t.Status, t.Reason, t.Wait, t.DueAt, t.Worker = store.Parked, reason, "", time.Time{}, ""
-}
-
 // ending is how a turn ends.
 type ending struct {
 	outcome store.Status
 	output  []byte
 	err     *store.TaskError
 	reason  string
+	detail  string
 }
 
 // endCurrent writes the end of the task's current turn.
@@ -176,7 +95,7 @@ func end(rows Rows, t *store.Task, turn *store.Turn, now time.Time, e ending) er
 	if t.Mark == t.LastEvent-1 {
 		t.Mark = t.LastEvent
 	}
-	turn.Status, turn.Output, turn.Error, turn.Reason = e.outcome, e.output, e.err, e.reason
+	turn.Status, turn.Output, turn.Error, turn.Reason, turn.Detail = e.outcome, e.output, e.err, e.reason, e.detail
 	turn.EndEvent, turn.EndedAt = t.LastEvent, now
 	return rows.EndTurn(turn)
 }
@@ -255,16 +174,17 @@ func promote(rows Rows, t *store.Task, now time.Time, n next) error {
 	if nudges(turn) {
 		t.Nudging--
 	}
-	begin(t, now, turn)
+	begin(t, turn)
 	if n.worker != "" {
-		enter(t, now, n.worker, n.request)
+		lease(t, now, n.worker, n.request)
 	}
 	return nil
 }
 
 // finish leaves the task without a current turn: suspended or ended.
 func finish(t *store.Task, now time.Time, status store.Status, reason string) {
-	t.Status, t.Reason, t.Wait, t.DueAt, t.Worker = status, reason, "", time.Time{}, ""
+	leaveLine(t)
+	t.Status, t.Reason, t.Worker = status, reason, ""
 	t.Suspect = false
 	if !status.Terminal() {
 		return
@@ -275,12 +195,13 @@ func finish(t *store.Task, now time.Time, status store.Status, reason string) {
 	}
 }
 
-// mail leaves news for the owner of a running turn, unless it is from the owner itself.
-func mail(rows Rows, t *store.Task, from string, kind store.MailKind, reason string) error {
-	if t.Worker == "" || t.Worker == from {
+// mail leaves news for whoever held the lease of a task before it became what it is now, unless it is from them.
+func mail(rows Rows, held store.Lease, t *store.Task, from string, kind store.MailKind, reason string) error {
+	if held.Worker == "" || held.Worker == from {
 		return nil
 	}
 	return rows.AddMail(store.Mail{
-		Worker: t.Worker, TaskID: t.ID, Incarnation: t.Incarnation, Epoch: t.Epoch, Kind: kind, Reason: reason,
+		Worker: held.Worker, TaskID: t.ID, Incarnation: t.Incarnation, Epoch: held.Epoch, Kind: kind, Reason: reason,
+		Behind: t.Queued, Version: t.Version,
 	})
 }

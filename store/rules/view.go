@@ -6,9 +6,6 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// Now is the store's clock for stores that use the machine's.
-func Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
-
 // Visible reports whether a task read at this time is there for a reader who asks for the given
 // incarnation (0: any), and if not, with which error.
 func Visible(t *store.Task, now time.Time, incarnation int64) error {
@@ -28,9 +25,9 @@ func Complete(t *store.Task, turn *store.Turn) *store.Turn {
 		c := t.Turn
 		turn.Steered, turn.Entry, turn.Attempt, turn.Recoveries = c.Steered, c.Entry, c.Attempt, c.Recoveries
 		turn.StartedAt, turn.Error, turn.Epoch = c.StartedAt, c.Error, t.Epoch
-		if t.Status == store.Parked {
-			turn.Reason = t.Reason
-		}
+	}
+	if t.Status == store.Parked && !turn.Status.Outcome() && turn.Number >= t.Turn.Number {
+		turn.Parked, turn.Reason = t.Turn.Number, t.Reason
 	}
 	turn.Status = TurnStatus(t, turn)
 	return turn

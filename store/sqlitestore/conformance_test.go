@@ -19,11 +19,18 @@ func TestLinear(t *testing.T) {
 	storetest.RunLinear(t, func(t *testing.T) store.Store { return openTemp(t) })
 }
 
+func TestContexts(t *testing.T) {
+	storetest.RunContexts(t, func(t *testing.T) store.Store { return openTemp(t) })
+}
+
 func TestKilledFaultyGivesTheLockBack(t *testing.T) {
 	s := openTemp(t)
 	f := storetest.NewFaulty(s, nil)
 	if _, ok := f.Store().(store.Notifier); !ok {
 		t.Error("no notifier")
+	}
+	if _, ok := f.Store().(store.Importer); !ok {
+		t.Error("no importer")
 	}
 	exclusive, ok := f.Store().(store.Exclusive)
 	if !ok {

@@ -19,6 +19,7 @@ type conn struct {
 	interned interned
 	placed   placed
 	worker   *store.Worker // as last read or written; nil when that is unknown
+	rows     int           // that its statements have returned so far: a measure of the work
 }
 
 func newConn(db *sqlite.Conn, sole *atomic.Bool) *conn {
@@ -28,7 +29,7 @@ func newConn(db *sqlite.Conn, sole *atomic.Bool) *conn {
 func (c *conn) close() error { return c.db.Close() }
 
 // sqlLimit is a limit that is bound. SQLite looks at the value of a plain "LIMIT ?" when it plans, and plans
-// anew each time one is bound; at an expression it does not look.
+// again each time one is bound; at an expression it does not look.
 const sqlLimit = `LIMIT ? + 0`
 
 // stmt returns a statement to bind and run, prepared once for each text. An error appears when it is run.
@@ -39,7 +40,7 @@ func (c *conn) stmt(sql string) *stmt {
 		if err != nil {
 			return &stmt{err: err}
 		}
-		s = &stmt{s: prepared}
+		s = &stmt{s: prepared, c: c}
 		c.stmts[sql] = s
 	}
 	s.param = 0
@@ -52,7 +53,7 @@ func (c *conn) once(sql string) *stmt {
 	if err != nil {
 		return &stmt{err: err}
 	}
-	return &stmt{s: prepared, transient: true}
+	return &stmt{s: prepared, c: c, transient: true}
 }
 
 func (c *conn) exec(sql string) error { return c.stmt(sql).exec() }
@@ -60,6 +61,7 @@ func (c *conn) exec(sql string) error { return c.stmt(sql).exec() }
 // stmt is a statement whose parameters are bound, and whose columns are read, one after the other.
 type stmt struct {
 	s         *sqlite.Stmt
+	c         *conn
 	param     int
 	col       int
 	transient bool
@@ -118,6 +120,14 @@ func (s *stmt) bytes(v []byte) *stmt {
 	return s
 }
 
+// number binds a number, 0 as NULL.
+func (s *stmt) number(v int64) *stmt {
+	if v == 0 {
+		return s.null()
+	}
+	return s.int(v)
+}
+
 // time binds microseconds, the zero time as NULL.
 func (s *stmt) time(t time.Time) *stmt {
 	if t.IsZero() {
@@ -129,28 +139,47 @@ func (s *stmt) time(t time.Time) *stmt {
 // exec runs a statement that returns no rows.
 func (s *stmt) exec() error { return s.each(func() error { return nil }) }
 
+// errEnough ends the reading of rows before their end, without looking at the next.
+var errEnough = errors.New("enough")
+
 // each calls scan for every row; scan reads the columns in their order.
 func (s *stmt) each(scan func() error) error {
-	if s.err != nil {
-		return s.err
+	err := s.step(scan)
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
-	return errors.Join(s.step(scan), s.finish())
+	return errors.Join(err, s.finish())
 }
 
 func (s *stmt) step(scan func() error) error {
 	for {
-		more, err := s.s.Step()
+		more, err := s.next()
 		if err != nil || !more {
 			return err
 		}
-		s.col = -1
 		if err := scan(); err != nil {
 			return err
 		}
 	}
 }
 
+// next goes to the next row, and reports whether there is one. Whoever calls it calls finish in the end.
+func (s *stmt) next() (bool, error) {
+	if s.err != nil {
+		return false, s.err
+	}
+	more, err := s.s.Step()
+	if more {
+		s.col = -1
+		s.c.rows++
+	}
+	return more, err
+}
+
 func (s *stmt) finish() error {
+	if s.err != nil {
+		return nil
+	}
 	if s.transient {
 		return s.s.Finalize()
 	}

@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"errors"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -29,34 +28,32 @@ func (c *conn) AppendEvents(incarnation int64, events []store.Event) error {
 const sqlEvents = `SELECT first, turn, attempt, epoch, at, rewind IS NOT NULL, rewind, data FROM events
 	WHERE task = ? AND last > ? ORDER BY last ` + sqlLimit
 
-// emitted returns stored events after a number, limit or a few more.
+// emitted returns stored events after a number: limit, or more than a page holds, or a few more.
 func (c *conn) emitted(incarnation, after int64, limit int) ([]store.Event, error) {
 	var events []store.Event
+	bytes := 0
 	s := c.stmt(sqlEvents).int(incarnation).int(after).int(int64(limit))
 	err := s.each(func() error {
-		if len(events) >= limit {
-			return errEnough
+		read, err := scanEvents(s, after)
+		for _, e := range read {
+			bytes += len(e.Data)
 		}
-		return scanEvents(s, after, &events)
+		events = append(events, read...)
+		if err == nil && (len(events) >= limit || bytes > store.PageBytes) {
+			err = errEnough
+		}
+		return err
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
 	return events, err
 }
 
-// errEnough ends the reading of rows before their end.
-var errEnough = errors.New("enough")
-
-func scanEvents(s *stmt, after int64, events *[]store.Event) error {
+func scanEvents(s *stmt, after int64) ([]store.Event, error) {
 	e := store.Event{Number: s.nextInt(), Turn: s.nextInt(), Attempt: int(s.nextInt()), Epoch: s.nextInt(), At: s.nextTime()}
 	if s.nextBool() {
 		e.Kind = store.EventRewind
 	}
 	e.To = s.nextInt()
-	read, err := rules.Unpack(e, s.nextBytes(), after)
-	*events = append(*events, read...)
-	return err
+	return rules.Unpack(e, s.nextBytes(), after)
 }
 
 const sqlTurnEvents = `SELECT number, attempt, epoch, end_event, ended_at, status, reason FROM turns
@@ -75,12 +72,13 @@ func (c *conn) turnEvents(incarnation, after int64, limit int) ([]store.Event, e
 	return events, err
 }
 
-const sqlRewinds = `SELECT first, rewind FROM events WHERE task = ? AND rewind IS NOT NULL AND first > ? ORDER BY first`
+const sqlRewinds = `SELECT first, rewind FROM events
+	WHERE task = ? AND rewind IS NOT NULL AND first > ? ORDER BY first ` + sqlLimit
 
-// rewinds returns all rewinds after a number.
-func (c *conn) rewinds(incarnation, after int64) ([]store.Event, error) {
+// rewinds returns the first rewinds after a number.
+func (c *conn) rewinds(incarnation, after int64, limit int) ([]store.Event, error) {
 	var rewinds []store.Event
-	s := c.stmt(sqlRewinds).int(incarnation).int(after)
+	s := c.stmt(sqlRewinds).int(incarnation).int(after).int(int64(limit))
 	err := s.each(func() error {
 		rewinds = append(rewinds, store.Event{Kind: store.EventRewind, Number: s.nextInt(), To: s.nextInt()})
 		return nil
@@ -88,21 +86,11 @@ func (c *conn) rewinds(incarnation, after int64) ([]store.Event, error) {
 	return rewinds, err
 }
 
-const sqlDropEvents = `DELETE FROM events WHERE rowid IN
-	(SELECT rowid FROM events WHERE task = ? AND last < ? ORDER BY last ` + sqlLimit + `)`
+const sqlEmittedBefore = `SELECT last, at FROM events WHERE task = ? ORDER BY last ` + sqlLimit
 
-// DropEvents implements rules.Rows. A piece is a row.
-func (c *conn) DropEvents(incarnation, below int64, limit int) (more bool, err error) {
-	err = c.stmt(sqlDropEvents).int(incarnation).int(below).int(int64(limit)).exec()
-	return c.db.Changes() == limit, err
-}
-
-const sqlEmittedBefore = `SELECT last, at FROM events WHERE task = ? ORDER BY last`
-
-// EmittedBefore implements rules.Rows. Times do not go back within a stream, so that it reads no more than
-// what is to be removed, and one row.
-func (c *conn) EmittedBefore(incarnation int64, at time.Time) (number int64, next time.Time, err error) {
-	s := c.stmt(sqlEmittedBefore).int(incarnation)
+// EmittedBefore implements rules.Rows. A piece is a row. Times do not go back within a stream.
+func (c *conn) EmittedBefore(incarnation int64, at time.Time, limit int) (number int64, next time.Time, err error) {
+	s := c.stmt(sqlEmittedBefore).int(incarnation).int(int64(limit))
 	err = s.each(func() error {
 		last, when := s.nextInt(), s.nextTime()
 		if when.After(at) {
@@ -112,8 +100,5 @@ func (c *conn) EmittedBefore(incarnation int64, at time.Time) (number int64, nex
 		number = last
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
 	return number, next, err
 }

@@ -11,8 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/perdure/perdure/internal/bubble"
 	"github.com/perdure/perdure/store"
 )
 
@@ -52,8 +54,8 @@ func TestFullDiskFailsOnlyWhatDoesNotFit(t *testing.T) {
 	}
 	all.Wait()
 	tasks, err := s.List(t.Context(), store.ListQuery{Limit: 100})
-	if err != nil || len(tasks) != 21 {
-		t.Errorf("got %d tasks, %v; want 21", len(tasks), err)
+	if err != nil || len(tasks.Tasks) != 21 {
+		t.Errorf("got %v, %v; want 21 tasks", tasks, err)
 	}
 	pages(t, s, 1<<30)
 	if _, err := s.Offer(t.Context(), big("after")); err != nil {
@@ -123,6 +125,110 @@ func TestQueuedOperationEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestOperationUnderWayIsAnsweredWhateverBecomesOfItsContext(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := openTemp(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		held, answer := make(chan struct{}), make(chan error, 1)
+		go func() {
+			answer <- s.writer.do(&op{ctx: ctx, run: func(c *conn, _ time.Time) error {
+				<-held
+				return c.AddMail(store.Mail{Worker: "w", TaskID: "t", Kind: store.MailCancel})
+			}})
+		}()
+		synctest.Wait() // it has begun
+		cancel()
+		synctest.Wait()
+		select {
+		case err := <-answer:
+			t.Errorf("it was answered, with %v, before it had ended", err)
+			answer <- err
+		default:
+		}
+		close(held)
+		if err := <-answer; err != nil {
+			t.Errorf("the answer is %v", err)
+		}
+		if mail, err := s.Mail(t.Context(), "w", 0); err != nil || len(mail) != 1 {
+			t.Errorf("it left %d rows, %v", len(mail), err)
+		}
+	})
+}
+
+func TestOperationThatIsLeftOutHoldsNoPayload(t *testing.T) {
+	s := openTemp(t)
+	held := hold(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	o := &op{ctx: ctx, run: func(*conn, time.Time) error { return nil }}
+	cancel()
+	o.done = make(chan struct{})
+	s.writer.enqueue(o)
+	if err := s.writer.wait(o); !errors.Is(err, context.Canceled) {
+		t.Errorf("the answer is %v", err)
+	}
+	if o.run != nil {
+		t.Error("what it was to do is still in the queue")
+	}
+	close(held)
+}
+
+func TestBatchesAreBoundedInBytesAndInNumber(t *testing.T) {
+	w := newWriter(nil, nil)
+	sizes := []int{1, batchBytes - 1, 1, batchBytes + 1, 5, batchBytes / 2, batchBytes / 2, 0, 1, 3 * batchBytes, 3 * batchBytes}
+	for range 3 * batchOps {
+		sizes = append(sizes, 10)
+	}
+	for range 20 {
+		sizes = append(sizes, 1<<20)
+	}
+	for _, size := range sizes {
+		w.enqueue(&op{size: size})
+	}
+	taken := 0
+	for len(w.queue) > 0 {
+		batch, _ := w.fill(nil)
+		bytes := 0
+		for _, o := range batch {
+			bytes += o.size
+		}
+		if len(batch) == 0 || len(batch) > batchOps || len(batch) > 1 && bytes > batchBytes {
+			t.Fatalf("a batch has %d operations of %d bytes", len(batch), bytes)
+		}
+		taken += len(batch)
+	}
+	if taken != len(sizes) {
+		t.Errorf("%d operations were taken, of %d", taken, len(sizes))
+	}
+}
+
+func TestEveryPayloadCountsInABatch(t *testing.T) {
+	const mib = 1 << 20
+	blob := make([]byte, mib)
+	text := string(blob)
+	change := []store.Change{{Key: "k", Value: blob}}
+	for what, size := range map[string]int{
+		"input":                sizeOfOffer(&store.OfferRequest{Input: blob}),
+		"tags":                 sizeOfOffer(&store.OfferRequest{Tags: map[string]string{"k": text}}),
+		"description":          sizeOfOffer(&store.OfferRequest{Description: text}),
+		"events":               sizeOfCheckpoint(&store.CheckpointRequest{Events: [][]byte{blob}}),
+		"metadata":             sizeOfCheckpoint(&store.CheckpointRequest{Metadata: change}),
+		"output":               sizeOfSettle(&store.SettleRequest{Output: blob}),
+		"events of a settle":   sizeOfSettle(&store.SettleRequest{Events: [][]byte{blob}}),
+		"metadata of a settle": sizeOfSettle(&store.SettleRequest{Metadata: change}),
+		"stack":                sizeOfSettle(&store.SettleRequest{Error: &store.TaskError{Stack: text}}),
+		"detail":               sizeOfSettle(&store.SettleRequest{Detail: text}),
+		"imported metadata":    sizeOfImport(&store.ImportRequest{Task: &store.Task{Metadata: map[string][]byte{"k": blob}}}),
+		"imported input":       sizeOfImport(&store.ImportRequest{Turns: []*store.Turn{{Input: blob}}}),
+		"imported output":      sizeOfImport(&store.ImportRequest{Turns: []*store.Turn{{Output: blob}}}),
+		"imported error":       sizeOfImport(&store.ImportRequest{Turns: []*store.Turn{{Error: &store.TaskError{Message: text}}}}),
+		"imported event":       sizeOfImport(&store.ImportRequest{Events: []store.Event{{Data: blob}}}),
+	} {
+		if size < mib || size > mib+100 {
+			t.Errorf("%s of %d bytes counts as %d", what, mib, size)
+		}
+	}
+}
+
 func TestWritersOfTwoProcessesWaitForEachOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	stores := []*Store{openAt(t, path, nil), openAt(t, path, nil)}
@@ -136,8 +242,8 @@ func TestWritersOfTwoProcessesWaitForEachOther(t *testing.T) {
 	}
 	all.Wait()
 	tasks, err := stores[0].List(t.Context(), store.ListQuery{Limit: 1000})
-	if err != nil || len(tasks) != 200 {
-		t.Errorf("got %d tasks, %v", len(tasks), err)
+	if err != nil || len(tasks.Tasks) != 200 {
+		t.Errorf("got %v, %v; want 200 tasks", tasks, err)
 	}
 }
 

@@ -7,8 +7,11 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// internLimit bounds what a connection remembers of each kind.
-const internLimit = 4096
+// What a connection remembers of each kind: so many values, and none whose text is longer.
+const (
+	internLimit = 4096
+	internBytes = 1024
+)
 
 // interned is what a connection knows of small values that many rows share, so that the hot path neither
 // parses nor writes JSON. Rows of settings and sources are never changed nor removed.
@@ -117,7 +120,9 @@ func parse[V any](known map[string]V, text string) (V, error) {
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		return v, err
 	}
-	remember(known, text, v)
+	if len(text) <= internBytes {
+		remember(known, text, v)
+	}
 	return v, nil
 }
 

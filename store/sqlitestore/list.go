@@ -1,9 +1,9 @@
 package sqlitestore
 
 import (
-	"cmp"
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -11,21 +11,64 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// List implements store.Store. One filter chooses the index to walk down, newest first; the others are
-// checked on the way.
-func (s *Store) List(ctx context.Context, q store.ListQuery) ([]*store.Task, error) {
-	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Task, error) {
-		var page []*store.Task
+// List implements store.Store. One filter chooses the index to walk down, newest first; the others are checked on the
+// way. Alternatives take a walk each, side by side, so that no more is read than the page holds.
+func (s *Store) List(ctx context.Context, q store.ListQuery) (*store.TaskPage, error) {
+	return read(ctx, s, func(c *conn, now time.Time) (*store.TaskPage, error) {
+		var all []*cursor
+		defer func() {
+			for _, w := range all {
+				w.s.finish()
+			}
+		}()
 		for _, w := range walks(q) {
-			tasks, err := c.walk(w, q, now)
-			if err != nil {
+			at := &cursor{s: c.walk(w, q, now)}
+			all = append(all, at)
+			if err := at.next(c); err != nil {
 				return nil, err
 			}
-			page = append(page, tasks...)
 		}
-		slices.SortFunc(page, func(a, b *store.Task) int { return cmp.Compare(b.Incarnation, a.Incarnation) })
-		return page[:min(q.Limit, len(page))], nil
+		return c.merge(all, q.Limit)
 	})
+}
+
+// cursor is where a walk has come to.
+type cursor struct {
+	s *stmt
+	t *store.Task // nil at the end
+}
+
+func (w *cursor) next(c *conn) error {
+	w.t = nil
+	more, err := w.s.next()
+	if err == nil && more {
+		w.t, err = c.scanTask(w.s)
+	}
+	return err
+}
+
+// merge makes a page of the newest tasks of several walks.
+func (c *conn) merge(all []*cursor, limit int) (*store.TaskPage, error) {
+	page, r := &store.TaskPage{}, &room{rows: limit, bytes: store.PageBytes}
+	for {
+		var newest *cursor
+		for _, w := range all {
+			if w.t != nil && (newest == nil || w.t.Incarnation > newest.t.Incarnation) {
+				newest = w
+			}
+		}
+		if newest == nil {
+			return page, nil
+		}
+		if !r.fits(sizeOfTask(newest.t)) {
+			page.More = true
+			return page, nil
+		}
+		page.Tasks = append(page.Tasks, newest.t)
+		if err := newest.next(c); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // walk is one way through the tasks: an index, and the value to look for in it.
@@ -73,7 +116,7 @@ func alternatives[T ~string](from string, values []T) []walk {
 	return all
 }
 
-func (c *conn) walk(w walk, q store.ListQuery, now time.Time) ([]*store.Task, error) {
+func (c *conn) walk(w walk, q store.ListQuery, now time.Time) *stmt {
 	sql, args := w.filter(q)
 	s := c.once(sql)
 	for _, arg := range args {
@@ -81,12 +124,12 @@ func (c *conn) walk(w walk, q store.ListQuery, now time.Time) ([]*store.Task, er
 	}
 	before := q.Before
 	if before == 0 {
-		before = 1<<63 - 1
+		before = math.MaxInt64
 	}
-	return c.tasks(s.int(before).time(now).int(int64(q.Limit)))
+	return s.int(before).time(now).int(int64(q.Limit + 1))
 }
 
-// filter returns the statement of a walk with all filters of the query, and its arguments up to those
+// filter returns the statement of a walk with all other filters of the query, and its arguments up to those
 // that every walk has: the incarnation to continue below, the time, and the limit.
 func (w walk) filter(q store.ListQuery) (string, []string) {
 	key := "key"
@@ -106,10 +149,10 @@ func (w walk) filter(q store.ListQuery) (string, []string) {
 	if q.Agent != "" {
 		add("agent", q.Agent)
 	}
-	if len(q.Funcs) > 0 {
+	if len(q.Funcs) > 0 && w.from != walkFunc {
 		add("func", q.Funcs...)
 	}
-	if len(q.Statuses) > 0 {
+	if len(q.Statuses) > 0 && w.from != walkStatus {
 		add("status", texts(q.Statuses)...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Tags)) {

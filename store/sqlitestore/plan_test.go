@@ -5,8 +5,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/perdure/perdure/store"
 )
@@ -14,28 +17,35 @@ import (
 // statements are all constant statements that read or write rows, by the names of their constants.
 func statements() map[string]string {
 	return map[string]string{
+		"sqlDropEvents": sqlDropEvents, "sqlDropTurns": sqlDropTurns, "sqlDropMetadata": sqlDropMetadata,
+		"sqlTheirEvents": sqlTheirEvents, "sqlTheirTurns": sqlTheirTurns, "sqlTheirMetadata": sqlTheirMetadata,
+		"sqlTrimmed": sqlTrimmed, "sqlAbandon": sqlAbandon, "sqlAbandoned": sqlAbandoned,
+		"sqlForgetAbandoned": sqlForgetAbandoned, "sqlAppendEvents": sqlAppendEvents, "sqlEvents": sqlEvents,
+		"sqlTurnEvents": sqlTurnEvents, "sqlRewinds": sqlRewinds, "sqlEmittedBefore": sqlEmittedBefore,
 		"sqlSettingsByID": sqlSettingsByID, "sqlSettingsFind": sqlSettingsFind, "sqlSettingsAdd": sqlSettingsAdd,
 		"sqlSourceByID": sqlSourceByID, "sqlSourceFind": sqlSourceFind, "sqlSourceAdd": sqlSourceAdd,
-		"sqlTaskByID": sqlTaskByID, "sqlTask": sqlTask, "sqlInsertTask": sqlInsertTask, "sqlInsertTag": sqlInsertTag,
-		"sqlUpdateTask": sqlUpdateTask, "sqlUpdateState": sqlUpdateState, "sqlDeleteTags": sqlDeleteTags,
-		"sqlDeleteTurns": sqlDeleteTurns, "sqlDeleteMetadata": sqlDeleteMetadata, "sqlDeleteEvents": sqlDeleteEvents,
-		"sqlDeleteTask": sqlDeleteTask, "sqlLeasedTo": sqlLeasedTo, "sqlDue": sqlDue, "sqlNextDue": sqlNextDue,
-		"sqlExpired": sqlExpired, "sqlOverdue": sqlOverdue, "sqlTurn": sqlTurn, "sqlTurnByInput": sqlTurnByInput,
-		"sqlQueued": sqlQueued, "sqlLastEntered": sqlLastEntered, "sqlInsertTurn": sqlInsertTurn,
-		"sqlEndTurn": sqlEndTurn, "sqlPruneTurns": sqlPruneTurns, "sqlMetadata": sqlMetadata,
-		"sqlSetMetadata": sqlSetMetadata, "sqlDropMetadata": sqlDropMetadata, "sqlAppendEvents": sqlAppendEvents,
-		"sqlEvents": sqlEvents, "sqlTurnEvents": sqlTurnEvents, "sqlRewinds": sqlRewinds,
-		"sqlDropEvents": sqlDropEvents, "sqlEmittedBefore": sqlEmittedBefore, "sqlTrimmable": sqlTrimmable, "sqlWorker": sqlWorker, "sqlWorkers": sqlWorkers,
-		"sqlPutWorker": sqlPutWorker, "sqlDeleteWorker": sqlDeleteWorker, "sqlDeleteMail": sqlDeleteMail,
-		"sqlAddMail": sqlAddMail, "sqlDropMail": sqlDropMail, "sqlMail": sqlMail, "sqlPublished": sqlPublished,
-		"sqlPublish": sqlPublish, "sqlTurnLight": sqlTurnLight, "sqlTurnByInputHeavy": sqlTurnByInputHeavy,
-		"sqlTurns": sqlTurns, "sqlWaiting": sqlWaiting,
+		"sqlNextPlace": sqlNextPlace, "sqlDueNow": sqlDueNow, "sqlDueByTime": sqlDueByTime, "sqlNextDue": sqlNextDue,
+		"sqlLeasedTo": sqlLeasedTo, "sqlLeasedBy": sqlLeasedBy, "sqlExpired": sqlExpired, "sqlEnding": sqlEnding,
+		"sqlTrimmable": sqlTrimmable, "sqlNextFunc": sqlNextFunc, "sqlWaiting": sqlWaiting, "sqlTurnRead": sqlTurnRead,
+		"sqlTurnReadByInput": sqlTurnReadByInput, "sqlTurnsSizes": sqlTurnsSizes, "sqlTurns": sqlTurns,
+		"sqlRequest": sqlRequest, "sqlRemember": sqlRemember, "sqlForget": sqlForget, "sqlTaskByID": sqlTaskByID,
+		"sqlTask": sqlTask, "sqlInsertTask": sqlInsertTask, "sqlInsertTag": sqlInsertTag, "sqlUpdateTask": sqlUpdateTask,
+		"sqlUpdateState": sqlUpdateState, "sqlTagsOf": sqlTagsOf, "sqlDeleteTags": sqlDeleteTags,
+		"sqlDeleteTask": sqlDeleteTask, "sqlTurn": sqlTurn, "sqlTurnByInput": sqlTurnByInput, "sqlQueued": sqlQueued,
+		"sqlLastEntered": sqlLastEntered, "sqlInsertTurn": sqlInsertTurn, "sqlEndTurn": sqlEndTurn,
+		"sqlPruneTurns": sqlPruneTurns, "sqlMetadata": sqlMetadata, "sqlSetMetadata": sqlSetMetadata,
+		"sqlUnsetMetadata": sqlUnsetMetadata, "sqlWorker": sqlWorker, "sqlLapsed": sqlLapsed, "sqlAlive": sqlAlive,
+		"sqlServed": sqlServed, "sqlPutWorker": sqlPutWorker, "sqlDeleteWorker": sqlDeleteWorker,
+		"sqlDeleteMail": sqlDeleteMail, "sqlAddMail": sqlAddMail, "sqlDropMail": sqlDropMail, "sqlMail": sqlMail,
+		"sqlPublished": sqlPublished, "sqlPublish": sqlPublish, "sqlProbe": sqlProbe,
 	}
 }
 
-// small are tables of a few rows, which may be read whole, and what a count reads whole by nature: the
-// index of waiting tasks.
-func small(sql string) bool { return strings.Contains(sql, "FROM workers") || sql == sqlWaiting }
+// small are tables of a few rows, which may be read whole; the first rows of a table in its own order; and rows that a
+// subquery has chosen already.
+func small(sql string) bool {
+	return strings.Contains(sql, "FROM workers") || sql == sqlAbandoned || sql == sqlWaiting
+}
 
 func (c *conn) plan(t *testing.T, sql string) string {
 	t.Helper()
@@ -54,7 +64,7 @@ func (c *conn) plan(t *testing.T, sql string) string {
 func plans(t *testing.T) *conn {
 	t.Helper()
 	s := openTemp(t)
-	c, err := s.pool.take(t.Context())
+	c, err := s.pool.get(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,5 +118,38 @@ func TestStatementsAreAllListed(t *testing.T) {
 			}
 		}
 		return true
+	})
+}
+
+// A start with its lease and an end are the most frequent operations: each statement more is felt.
+func TestACycleRunsTheStatementsThatItNeeds(t *testing.T) {
+	s := &worked{T: t, Store: openTemp(t)}
+	unlock, err := s.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	s.register("w")
+	cycle := func(id string) {
+		e := s.start(id, store.Settings{Keep: time.Hour})
+		s.settle(&store.SettleRequest{Lease: e.Lease, Kind: store.SettleEnd, Outcome: store.Completed, Then: store.Completed})
+	}
+	cycle("first")
+	var before int
+	onWriter(t, s.Store, func(c *conn) error {
+		c.stmts, before = map[string]*stmt{}, c.rows
+		return nil
+	})
+	cycle("second")
+	want := []string{sqlBegin, sqlCommit, sqlTaskByID, sqlInsertTask, sqlInsertTag, sqlInsertTurn, sqlTask, sqlEndTurn, sqlUpdateTask}
+	onWriter(t, s.Store, func(c *conn) error {
+		got := slices.Sorted(maps.Keys(c.stmts))
+		if slices.Sort(want); !slices.Equal(got, want) {
+			t.Errorf("the statements of a cycle are\n%s", strings.Join(got, "\n"))
+		}
+		if rows := c.rows - before; rows != 1 {
+			t.Errorf("a cycle has read %d rows, want the task at its end", rows)
+		}
+		return nil
 	})
 }

@@ -27,7 +27,7 @@ func newPool(size int, open func() (*conn, error)) *pool {
 	return p
 }
 
-func (p *pool) take(ctx context.Context) (*conn, error) {
+func (p *pool) get(ctx context.Context) (*conn, error) {
 	select {
 	case <-p.closed:
 		return nil, store.ErrClosed
@@ -85,12 +85,12 @@ func read[T any](ctx context.Context, s *Store, f func(*conn, time.Time) (T, err
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	c, err := s.pool.take(ctx)
+	c, err := s.pool.get(ctx)
 	if err != nil {
 		return none, s.explain(err)
 	}
 	defer s.pool.put(c)
-	out, err := snapshot(ctx, c, f)
+	out, err := snapshot(ctx, c, s.clock, f)
 	if ctx.Err() != nil && err != nil {
 		err = ctx.Err()
 	}
@@ -100,7 +100,7 @@ func read[T any](ctx context.Context, s *Store, f func(*conn, time.Time) (T, err
 	return out, nil
 }
 
-func snapshot[T any](ctx context.Context, c *conn, f func(*conn, time.Time) (T, error)) (T, error) {
+func snapshot[T any](ctx context.Context, c *conn, clock *rules.Clock, f func(*conn, time.Time) (T, error)) (T, error) {
 	if done := ctx.Done(); done != nil {
 		c.db.SetInterrupt(done)
 		defer c.db.SetInterrupt(nil)
@@ -109,7 +109,7 @@ func snapshot[T any](ctx context.Context, c *conn, f func(*conn, time.Time) (T, 
 		var none T
 		return none, err
 	}
-	return f(c, rules.Now())
+	return f(c, clock.Now())
 }
 
 // visible returns a task that is there for a reader.
@@ -152,43 +152,66 @@ func (s *Store) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error
 }
 
 const (
-	sqlTurnLight        = `SELECT ` + turnColumns + ` FROM turns WHERE task = ? AND number = ?`
-	sqlTurnByInputHeavy = `SELECT ` + turnColumns + `, input FROM turns WHERE task = ? AND input_id = ?`
+	sqlTurnRead = `SELECT ` + turnColumns + `, CASE WHEN ? THEN output END, CASE WHEN ? THEN input END FROM turns
+		WHERE task = ? AND number = ?`
+	sqlTurnReadByInput = `SELECT ` + turnColumns + `, CASE WHEN ? THEN output END, CASE WHEN ? THEN input END FROM turns
+		WHERE task = ? AND input_id = ?`
 )
 
+// find returns a turn with the payloads that are asked for; others are not read.
 func (c *conn) find(t *store.Task, q store.TurnQuery) (*store.Turn, error) {
+	both := payload{output: true, input: true}
 	if q.Number == 0 && q.InputID != "" {
-		if q.Payload {
-			return turn(c.stmt(sqlTurnByInputHeavy).int(t.Incarnation).raw(q.InputID), true)
-		}
-		return c.TurnByInput(t.Incarnation, q.InputID)
+		return turn(c.stmt(sqlTurnReadByInput).bool(q.Output).bool(q.Input).int(t.Incarnation).raw(q.InputID), both)
 	}
 	number := q.Number
 	if number == 0 {
 		number = t.Turn.Number
 	}
-	if q.Payload {
-		return c.Turn(t.Incarnation, number)
-	}
-	return turn(c.stmt(sqlTurnLight).int(t.Incarnation).int(number), false)
+	return turn(c.stmt(sqlTurnRead).bool(q.Output).bool(q.Input).int(t.Incarnation).int(number), both)
 }
 
-const sqlTurns = `SELECT ` + turnColumns + `, input FROM turns
-	WHERE task = ? AND number > ? ORDER BY number ` + sqlLimit
+const (
+	sqlTurnsSizes = `SELECT number, coalesce(length(input), 0) + coalesce(length(output), 0) FROM turns
+		WHERE task = ? AND number > ? ORDER BY number ` + sqlLimit
+	sqlTurns = `SELECT ` + turnColumns + `, output, input FROM turns
+		WHERE task = ? AND number > ? AND number <= ? ORDER BY number`
+)
 
 // Turns implements store.Store.
-func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) ([]*store.Turn, error) {
-	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Turn, error) {
+func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) (*store.TurnPage, error) {
+	return read(ctx, s, func(c *conn, now time.Time) (*store.TurnPage, error) {
 		t, err := c.visible(q.TaskID, 0, now)
 		if err != nil {
 			return nil, err
 		}
-		page, err := turns(c.stmt(sqlTurns).int(t.Incarnation).int(q.After).int(int64(q.Limit)), true)
-		for _, turn := range page {
+		last, more, err := c.fitting(t.Incarnation, q)
+		if err != nil {
+			return nil, err
+		}
+		page := &store.TurnPage{More: more}
+		page.Turns, err = turns(c.stmt(sqlTurns).int(t.Incarnation).int(q.After).int(last), payload{output: true, input: true})
+		for _, turn := range page.Turns {
 			rules.Complete(t, turn)
 		}
 		return page, err
 	})
+}
+
+// fitting returns the last turn of a page, without a look at the payloads, and whether others follow.
+func (c *conn) fitting(incarnation int64, q store.TurnsQuery) (last int64, more bool, err error) {
+	r := &room{rows: q.Limit, bytes: store.PageBytes}
+	s := c.stmt(sqlTurnsSizes).int(incarnation).int(q.After).int(int64(q.Limit + 1))
+	err = s.each(func() error {
+		number := s.nextInt()
+		if !r.fits(int(s.nextInt())) {
+			more = true
+			return errEnough
+		}
+		last = number
+		return nil
+	})
+	return last, more, err
 }
 
 // Events implements store.Store.
@@ -212,36 +235,22 @@ func (s *Store) Events(ctx context.Context, q store.EventsQuery) (*store.EventPa
 		}
 		var rewinds []store.Event
 		if q.Committed {
-			rewinds, err = c.rewinds(t.Incarnation, after)
+			rewinds, err = c.rewinds(t.Incarnation, after, q.Limit+1)
 		}
 		return rules.Page(t, q, append(events, ends...), rewinds), err
 	})
 }
 
-const sqlWaiting = `SELECT func, count(*) FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? GROUP BY func`
-
 // Waiting implements store.Store.
-func (s *Store) Waiting(ctx context.Context) (map[string]int, error) {
+func (s *Store) Waiting(ctx context.Context, except []string, most int) (map[string]int, error) {
 	return read(ctx, s, func(c *conn, now time.Time) (map[string]int, error) {
-		waiting := map[string]int{}
-		rows := c.stmt(sqlWaiting).time(now)
-		err := rows.each(func() error {
-			fn := rows.nextText()
-			waiting[fn] = int(rows.nextInt())
-			return nil
-		})
-		return waiting, err
+		return c.waiting(now, func(fn string) bool { return slices.Contains(except, fn) }, most)
 	})
 }
 
 // Workers implements store.Store.
 func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
-	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Worker, error) {
-		workers, err := c.Workers()
-		return slices.DeleteFunc(workers, func(w *store.Worker) bool {
-			return w.Dead || !c.Sole() && !now.Before(w.ExpiresAt)
-		}), err
-	})
+	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Worker, error) { return c.alive(now) })
 }
 
 // Mail implements store.Store.

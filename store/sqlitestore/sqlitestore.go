@@ -20,6 +20,7 @@ import (
 type Store struct {
 	path   string // absolute, symbolic links resolved
 	sole   *atomic.Bool
+	clock  *rules.Clock
 	writer *writer // nil when read-only
 	pool   *pool
 }
@@ -28,6 +29,7 @@ var (
 	_ store.Store     = (*Store)(nil)
 	_ store.Exclusive = (*Store)(nil)
 	_ store.Notifier  = (*Store)(nil)
+	_ store.Importer  = (*Store)(nil)
 	_ rules.Rows      = (*conn)(nil)
 )
 
@@ -42,6 +44,9 @@ type Options struct {
 
 	// BusyTimeout is how long to wait for another process that writes. Default 10 s.
 	BusyTimeout time.Duration
+
+	// UnsafeClock is the wall clock, for tests in virtual time. Default time.Now.
+	UnsafeClock func() time.Time
 
 	// Readers is how many reads run at once, each on a connection of its own. Default 4.
 	Readers int
@@ -81,7 +86,7 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if err := check(path, opts); err != nil {
 		return nil, err
 	}
-	s := &Store{sole: new(atomic.Bool)}
+	s := &Store{sole: new(atomic.Bool), clock: &rules.Clock{Wall: opts.UnsafeClock}}
 	c, err := connect(path, opts, opts.ReadOnly, s.sole)
 	if err != nil {
 		return nil, err
@@ -98,7 +103,7 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.ReadOnly {
 		return s, c.close()
 	}
-	s.writer = newWriter(c)
+	s.writer = newWriter(c, s.clock)
 	return s, nil
 }
 
@@ -149,7 +154,7 @@ func (s *Store) explain(err error) error {
 
 // Offer implements store.Store.
 func (s *Store) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
-	return write(ctx, s, len(req.Input), func(r rules.Rows, now time.Time) (*store.Offered, error) {
+	return write(ctx, s, sizeOfOffer(req), func(r rules.Rows, now time.Time) (*store.Offered, error) {
 		return rules.Offer(r, now, req)
 	})
 }
@@ -170,29 +175,16 @@ func (s *Store) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*st
 
 // Checkpoint implements store.Store.
 func (s *Store) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*store.Checkpointed, error) {
-	size := bytesOf(req.Metadata, req.Events)
-	return write(ctx, s, size, func(r rules.Rows, now time.Time) (*store.Checkpointed, error) {
+	return write(ctx, s, sizeOfCheckpoint(req), func(r rules.Rows, now time.Time) (*store.Checkpointed, error) {
 		return rules.Checkpoint(r, now, req)
 	})
 }
 
 // Settle implements store.Store.
 func (s *Store) Settle(ctx context.Context, req *store.SettleRequest) (*store.Settled, error) {
-	size := len(req.Output) + bytesOf(req.Metadata, req.Events)
-	return write(ctx, s, size, func(r rules.Rows, now time.Time) (*store.Settled, error) {
+	return write(ctx, s, sizeOfSettle(req), func(r rules.Rows, now time.Time) (*store.Settled, error) {
 		return rules.Settle(r, now, req)
 	})
-}
-
-func bytesOf(changes []store.Change, events [][]byte) int {
-	n := 0
-	for _, c := range changes {
-		n += len(c.Key) + len(c.Value)
-	}
-	for _, e := range events {
-		n += len(e)
-	}
-	return n
 }
 
 // Signal implements store.Store.
@@ -203,16 +195,15 @@ func (s *Store) Signal(ctx context.Context, req *store.SignalRequest) (*store.Si
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) error {
-	_, err := write(ctx, s, 0, func(r rules.Rows, now time.Time) (struct{}, error) {
-		return struct{}{}, rules.Delete(r, now, req)
+func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) (*store.Removed, error) {
+	return write(ctx, s, 0, func(r rules.Rows, now time.Time) (*store.Removed, error) {
+		return rules.Delete(r, now, req)
 	})
-	return err
 }
 
 // Import implements store.Importer.
 func (s *Store) Import(ctx context.Context, req *store.ImportRequest) (*store.Imported, error) {
-	return write(ctx, s, 0, func(r rules.Rows, now time.Time) (*store.Imported, error) {
+	return write(ctx, s, sizeOfImport(req), func(r rules.Rows, now time.Time) (*store.Imported, error) {
 		return rules.Import(r, now, req)
 	})
 }

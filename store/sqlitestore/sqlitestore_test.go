@@ -82,12 +82,12 @@ func TestListWalksEveryFilter(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if len(got) != 1 || got[0].Incarnation != want {
-			t.Errorf("%s: got %d tasks, want 1", name, len(got))
+		if len(got.Tasks) != 1 || got.Tasks[0].Incarnation != want {
+			t.Errorf("%s: got %d tasks, want 1", name, len(got.Tasks))
 		}
 		q.Worker = "w"
-		if got, err := s.List(t.Context(), q); err != nil || len(got) != 0 {
-			t.Errorf("%s with worker: got %d tasks, %v; want none", name, len(got), err)
+		if got, err := s.List(t.Context(), q); err != nil || len(got.Tasks) != 0 {
+			t.Errorf("%s with worker: got %v, %v; want none", name, got, err)
 		}
 	}
 }

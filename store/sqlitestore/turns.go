@@ -8,10 +8,35 @@ import (
 const (
 	turnFixed   = `task, number, input_id, deliver, digest_key, digest, accepted_at`
 	turnEnd     = `status, steered, superseded, entry, attempt, recoveries, epoch, end_event, started_at, ended_at, reason, error`
-	turnColumns = turnFixed + `, ` + turnEnd + `, output`
+	turnColumns = turnFixed + `, ` + turnEnd
 )
 
-func scanTurn(s *stmt, payload bool) (*store.Turn, error) {
+// failure is what the column error holds: why a turn has failed, and what its handler returned when it wrapped up. Both
+// stand before the payloads, which are not read for them; a column of its own would come after.
+type failure struct {
+	*store.TaskError
+	Detail string `json:"detail,omitempty"`
+}
+
+func failureText(t *store.Turn) (string, error) {
+	if t.Error == nil && t.Detail == "" {
+		return "", nil
+	}
+	return jsonText(&failure{t.Error, t.Detail})
+}
+
+func scanFailure(text string, t *store.Turn) error {
+	f, err := fromJSON[failure](text)
+	if f != nil {
+		t.Error, t.Detail = f.TaskError, f.Detail
+	}
+	return err
+}
+
+// payload says which payloads follow the columns of a turn.
+type payload struct{ output, input bool }
+
+func scanTurn(s *stmt, has payload) (*store.Turn, error) {
 	t := &store.Turn{Incarnation: s.nextInt(), Number: s.nextInt(), InputID: s.nextText()}
 	t.Deliver = store.Deliver(s.nextText())
 	t.Digest = store.Digest{Key: s.nextText(), Sum: s.nextText()}
@@ -23,27 +48,28 @@ func scanTurn(s *stmt, payload bool) (*store.Turn, error) {
 	t.Entry, t.Attempt, t.Recoveries = store.EntryMode(s.nextText()), int(s.nextInt()), int(s.nextInt())
 	t.Epoch, t.EndEvent, t.StartedAt, t.EndedAt = s.nextInt(), s.nextInt(), s.nextTime(), s.nextTime()
 	t.Reason = s.nextText()
-	var err error
-	t.Error, err = fromJSON[store.TaskError](s.nextText())
-	t.Output = s.nextBytes()
-	if payload {
+	err := scanFailure(s.nextText(), t)
+	if has.output {
+		t.Output = s.nextBytes()
+	}
+	if has.input {
 		t.Input = s.nextBytes()
 	}
 	return t, err
 }
 
-func turns(s *stmt, payload bool) ([]*store.Turn, error) {
+func turns(s *stmt, has payload) ([]*store.Turn, error) {
 	var page []*store.Turn
 	err := s.each(func() error {
-		t, err := scanTurn(s, payload)
+		t, err := scanTurn(s, has)
 		page = append(page, t)
 		return err
 	})
 	return page, err
 }
 
-func turn(s *stmt, payload bool) (*store.Turn, error) {
-	page, err := turns(s, payload)
+func turn(s *stmt, has payload) (*store.Turn, error) {
+	page, err := turns(s, has)
 	if err != nil || len(page) == 0 {
 		return nil, err
 	}
@@ -52,16 +78,16 @@ func turn(s *stmt, payload bool) (*store.Turn, error) {
 
 const sqlTurn = `SELECT ` + turnColumns + `, input FROM turns WHERE task = ? AND number = ?`
 
-// Turn implements rules.Rows.
+// Turn implements rules.Rows. The turn comes without its output, which no rule reads.
 func (c *conn) Turn(incarnation, number int64) (*store.Turn, error) {
-	return turn(c.stmt(sqlTurn).int(incarnation).int(number), true)
+	return turn(c.stmt(sqlTurn).int(incarnation).int(number), payload{input: true})
 }
 
 const sqlTurnByInput = `SELECT ` + turnColumns + ` FROM turns WHERE task = ? AND input_id = ?`
 
-// TurnByInput implements rules.Rows. The turn comes without its input, which no rule reads.
+// TurnByInput implements rules.Rows. The turn comes without its payloads, which no rule reads.
 func (c *conn) TurnByInput(incarnation int64, inputID string) (*store.Turn, error) {
-	return turn(c.stmt(sqlTurnByInput).int(incarnation).raw(inputID), false)
+	return turn(c.stmt(sqlTurnByInput).int(incarnation).raw(inputID), payload{})
 }
 
 const sqlQueued = `SELECT ` + turnColumns + ` FROM turns
@@ -69,15 +95,15 @@ const sqlQueued = `SELECT ` + turnColumns + ` FROM turns
 
 // Queued implements rules.Rows.
 func (c *conn) Queued(incarnation, after int64, limit int) ([]*store.Turn, error) {
-	return turns(c.stmt(sqlQueued).int(incarnation).int(after).int(int64(limit)), false)
+	return turns(c.stmt(sqlQueued).int(incarnation).int(after).int(int64(limit)), payload{})
 }
 
-const sqlLastEntered = `SELECT ` + turnColumns + `, input FROM turns
+const sqlLastEntered = `SELECT ` + turnColumns + `, output, input FROM turns
 	WHERE task = ? AND number < ? AND started_at IS NOT NULL ORDER BY number DESC LIMIT 1`
 
 // LastEntered implements rules.Rows.
 func (c *conn) LastEntered(incarnation, before int64) (*store.Turn, error) {
-	return turn(c.stmt(sqlLastEntered).int(incarnation).int(before), true)
+	return turn(c.stmt(sqlLastEntered).int(incarnation).int(before), payload{true, true})
 }
 
 const sqlInsertTurn = `INSERT INTO turns (` + turnFixed + `, input) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
@@ -93,7 +119,7 @@ const sqlEndTurn = `UPDATE turns SET (` + turnEnd + `, output) = (?, ?, ?, ?, ?,
 
 // EndTurn implements rules.Rows.
 func (c *conn) EndTurn(t *store.Turn) error {
-	text, err := jsonText(t.Error)
+	text, err := failureText(t)
 	if err != nil {
 		return err
 	}
@@ -131,13 +157,13 @@ func (c *conn) Metadata(incarnation int64) (map[string][]byte, error) {
 const (
 	sqlSetMetadata = `INSERT INTO metadata (task, key, value) VALUES (?, ?, ?)
 		ON CONFLICT (task, key) DO UPDATE SET value = excluded.value`
-	sqlDropMetadata = `DELETE FROM metadata WHERE task = ? AND key = ?`
+	sqlUnsetMetadata = `DELETE FROM metadata WHERE task = ? AND key = ?`
 )
 
 // SetMetadata implements rules.Rows.
 func (c *conn) SetMetadata(incarnation int64, changes []store.Change) error {
 	for _, change := range changes {
-		s := c.stmt(sqlDropMetadata).int(incarnation).raw(change.Key)
+		s := c.stmt(sqlUnsetMetadata).int(incarnation).raw(change.Key)
 		if change.Value != nil {
 			s = c.stmt(sqlSetMetadata).int(incarnation).raw(change.Key).bytes(change.Value)
 		}

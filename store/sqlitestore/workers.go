@@ -2,6 +2,8 @@ package sqlitestore
 
 import (
 	"encoding/json"
+	"math"
+	"time"
 
 	"github.com/perdure/perdure/store"
 )
@@ -9,7 +11,7 @@ import (
 // Sole implements rules.Rows.
 func (c *conn) Sole() bool { return c.sole.Load() }
 
-const workerColumns = `id, host, pid, program, version, funcs, running, started_at, beat_at, expires_at, dead`
+const workerColumns = `id, host, pid, program, version, funcs, running, started_at, beat_at, expires_at, dead, stopped`
 
 func (c *conn) workers(s *stmt) ([]*store.Worker, error) {
 	var workers []*store.Worker
@@ -18,7 +20,7 @@ func (c *conn) workers(s *stmt) ([]*store.Worker, error) {
 		w.Info = store.WorkerInfo{Host: s.nextText(), PID: int(s.nextInt()), Program: s.nextText(), Version: s.nextText()}
 		w.Funcs, err = parse(c.interned.names, s.nextText())
 		w.Running, w.StartedAt, w.BeatAt = int(s.nextInt()), s.nextTime(), s.nextTime()
-		w.ExpiresAt, w.Dead = s.nextTime(), s.nextBool()
+		w.ExpiresAt, w.Dead, w.Stopped = s.nextTime(), s.nextBool(), s.nextBool()
 		workers = append(workers, w)
 		return err
 	})
@@ -45,13 +47,43 @@ func (c *conn) Worker(id string) (*store.Worker, error) {
 	return workers[0], nil
 }
 
-const sqlWorkers = `SELECT ` + workerColumns + ` FROM workers ORDER BY started_at, id`
+const (
+	sqlLapsed = `SELECT ` + workerColumns + ` FROM workers WHERE dead OR expires_at <= ? ORDER BY started_at, id`
+	sqlAlive  = `SELECT ` + workerColumns + ` FROM workers WHERE NOT dead AND expires_at > ? ORDER BY started_at, id`
+	sqlServed = `SELECT 1 FROM workers, json_each(funcs) AS f
+		WHERE NOT dead AND expires_at > ? AND f.value = ? LIMIT 1`
+)
 
-// Workers implements rules.Rows.
-func (c *conn) Workers() ([]*store.Worker, error) { return c.workers(c.stmt(sqlWorkers)) }
+// Lapsed implements rules.Rows. Whoever holds the engine's lock asks for all workers: no time says which of them live.
+func (c *conn) Lapsed(now time.Time) ([]*store.Worker, error) {
+	by := now.UnixMicro()
+	if c.Sole() {
+		by = math.MaxInt64
+	}
+	return c.workers(c.stmt(sqlLapsed).int(by))
+}
+
+// alive returns the workers that are not dead.
+func (c *conn) alive(now time.Time) ([]*store.Worker, error) {
+	return c.workers(c.stmt(sqlAlive).int(c.livesAfter(now)))
+}
+
+// Served implements rules.Rows.
+func (c *conn) Served(fn string, now time.Time) (served bool, err error) {
+	err = c.stmt(sqlServed).int(c.livesAfter(now)).raw(fn).each(func() error { served = true; return nil })
+	return served, err
+}
+
+// livesAfter is the time after which a lease ends that counts. While the engine's lock is held all count.
+func (c *conn) livesAfter(now time.Time) int64 {
+	if c.Sole() {
+		return math.MinInt64
+	}
+	return now.UnixMicro()
+}
 
 const sqlPutWorker = `INSERT OR REPLACE INTO workers (` + workerColumns + `)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 // PutWorker implements rules.Rows.
 func (c *conn) PutWorker(w *store.Worker) error {
@@ -62,7 +94,7 @@ func (c *conn) PutWorker(w *store.Worker) error {
 	c.worker = nil
 	s := c.stmt(sqlPutWorker).raw(w.ID).text(w.Info.Host).int(int64(w.Info.PID)).text(w.Info.Program)
 	s.text(w.Info.Version).raw(string(funcs)).int(int64(w.Running))
-	return s.time(w.StartedAt).time(w.BeatAt).time(w.ExpiresAt).bool(w.Dead).exec()
+	return s.time(w.StartedAt).time(w.BeatAt).time(w.ExpiresAt).bool(w.Dead).bool(w.Stopped).exec()
 }
 
 const (
@@ -79,12 +111,13 @@ func (c *conn) DeleteWorker(id string) error {
 	return c.stmt(sqlDeleteWorker).raw(id).exec()
 }
 
-const sqlAddMail = `INSERT INTO mail (worker, task, key, epoch, kind, reason) VALUES (?, ?, ?, ?, ?, ?)`
+const sqlAddMail = `INSERT INTO mail (worker, task, key, epoch, kind, reason, behind, version)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 
 // AddMail implements rules.Rows.
 func (c *conn) AddMail(m store.Mail) error {
 	s := c.stmt(sqlAddMail).raw(m.Worker).raw(m.TaskID).int(m.Incarnation).int(m.Epoch)
-	return s.raw(string(m.Kind)).text(m.Reason).exec()
+	return s.raw(string(m.Kind)).text(m.Reason).int(int64(m.Behind)).int(m.Version).exec()
 }
 
 const sqlDropMail = `DELETE FROM mail WHERE worker = ? AND seq <= ?`
@@ -94,7 +127,7 @@ func (c *conn) DropMail(worker string, upTo int64) error {
 	return c.stmt(sqlDropMail).raw(worker).int(upTo).exec()
 }
 
-const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason FROM mail
+const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason, behind, version FROM mail
 	WHERE worker = ? AND seq > ? ORDER BY seq LIMIT 1000`
 
 func (c *conn) mail(worker string, after int64) ([]store.Mail, error) {
@@ -103,7 +136,7 @@ func (c *conn) mail(worker string, after int64) ([]store.Mail, error) {
 	err := s.each(func() error {
 		mail = append(mail, store.Mail{
 			Seq: s.nextInt(), Worker: s.nextText(), TaskID: s.nextText(), Incarnation: s.nextInt(),
-			Epoch: s.nextInt(), Kind: store.MailKind(s.nextText()), Reason: s.nextText(),
+			Epoch: s.nextInt(), Kind: store.MailKind(s.nextText()), Reason: s.nextText(), Behind: int(s.nextInt()), Version: s.nextInt(),
 		})
 		return nil
 	})

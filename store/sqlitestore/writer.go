@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"zombiezen.com/go/sqlite"
+
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/rules"
 )
@@ -22,10 +24,10 @@ const (
 // transaction, syncs once, and answers each caller (group commit): it begins at once when idle, and a
 // batch grows only while the commit before it runs.
 type writer struct {
-	conn *conn
-	last time.Time     // of the store's clock; the writer's goroutine
-	wake chan struct{} // capacity 1
-	done chan struct{} // closed when the goroutine has ended
+	conn  *conn
+	clock *rules.Clock
+	wake  chan struct{} // capacity 1
+	done  chan struct{} // closed when the goroutine has ended
 
 	mu     sync.Mutex
 	queue  []*op
@@ -38,17 +40,18 @@ type op struct {
 	run   func(*conn, time.Time) error
 	plain bool // a read that wants no transaction
 	size  int
-	taken atomic.Bool // by the writer, or by a caller who gave up
+	taken atomic.Bool // by the writer, or by its caller who went
 	err   error
 	done  chan struct{}
 }
 
-func newWriter(c *conn) *writer {
-	return &writer{conn: c, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func newWriter(c *conn, clock *rules.Clock) *writer {
+	return &writer{conn: c, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// do queues an operation and waits for its result. When ctx ends first, an operation that has not begun
-// is left out.
+// do queues an operation and waits for its result. When the context ends, an operation that has not begun is left out;
+// one that has is waited for: what it has written is never unheard of. That ends, because the wait for other processes
+// has a bound.
 func (w *writer) do(o *op) error {
 	o.done = make(chan struct{})
 	if err := o.ctx.Err(); err != nil {
@@ -57,13 +60,21 @@ func (w *writer) do(o *op) error {
 	if !w.enqueue(o) {
 		return store.ErrClosed
 	}
+	return w.wait(o)
+}
+
+func (w *writer) wait(o *op) error {
 	select {
 	case <-o.done:
 		return o.err
 	case <-o.ctx.Done():
-		o.taken.Store(true)
-		return o.ctx.Err()
 	}
+	if o.taken.Swap(true) {
+		<-o.done
+		return o.err
+	}
+	o.run = nil // its place in the queue holds no payload
+	return o.ctx.Err()
 }
 
 func (w *writer) enqueue(o *op) bool {
@@ -108,7 +119,7 @@ func (w *writer) loop() {
 	var batch []*op
 	for {
 		var closed bool
-		if batch, closed = w.take(batch[:0]); len(batch) > 0 {
+		if batch, closed = w.fill(batch[:0]); len(batch) > 0 {
 			w.apply(batch)
 			clear(batch)
 			runtime.Gosched() // whom we have answered may have more for the next batch
@@ -121,8 +132,8 @@ func (w *writer) loop() {
 	}
 }
 
-// take moves the next batch from the queue.
-func (w *writer) take(batch []*op) ([]*op, bool) {
+// fill moves the next batch from the queue.
+func (w *writer) fill(batch []*op) ([]*op, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, size := 0, 0
@@ -150,7 +161,7 @@ func (w *writer) apply(batch []*op) {
 	}
 }
 
-// begun takes an operation for the batch, unless it is answered already or needs no transaction.
+// begun takes an operation for the batch, unless its caller has gone or it needs no transaction.
 func (w *writer) begun(o *op) bool {
 	if o.taken.Swap(true) {
 		return false
@@ -158,7 +169,7 @@ func (w *writer) begun(o *op) bool {
 	if !o.plain {
 		return true
 	}
-	o.err = o.run(w.conn, w.now())
+	o.err = o.run(w.conn, w.clock.Now())
 	close(o.done)
 	return false
 }
@@ -170,7 +181,7 @@ func (w *writer) together(batch []*op) error {
 	}
 	for _, o := range batch {
 		w.conn.placed = placed{}
-		o.err = o.run(w.conn, w.now())
+		o.err = o.run(w.conn, w.clock.Now())
 		if o.err != nil && !store.Definite(o.err) {
 			w.rollback()
 			return o.err
@@ -190,22 +201,47 @@ const (
 	sqlRollback  = `ROLLBACK`
 )
 
-// beginError says that no transaction could be begun: going alone is of no use.
+// beginError says that no transaction could be begun.
 type beginError struct{ err error }
 
 func (e *beginError) Error() string { return e.err.Error() }
 func (e *beginError) Unwrap() error { return e.err }
 
+// alone gives each operation of a batch that has failed a transaction of its own, until none can be begun: then the wait
+// for that was long enough for all.
 func (w *writer) alone(batch []*op, err error) {
-	_, idle := err.(*beginError)
 	for i, o := range batch {
-		if !idle && len(batch) > 1 {
+		if _, idle := err.(*beginError); !idle && len(batch) > 1 {
 			err = w.together(batch[i : i+1])
 		}
 		if err != nil {
-			o.err = err
+			o.err = w.judge(err)
 		}
 	}
+}
+
+// judge tells what is wrong with the content of an operation, met alone, from what is wrong with the file: then no
+// write succeeds.
+func (w *writer) judge(err error) error {
+	if ofContent(err) && w.probe() == nil {
+		return &store.ContentError{Err: err}
+	}
+	return err
+}
+
+func ofContent(err error) bool {
+	switch sqlite.ErrCode(err) {
+	case sqlite.ResultTooBig, sqlite.ResultConstraintCheck, sqlite.ResultConstraintTrigger:
+		return true
+	}
+	return false
+}
+
+const sqlProbe = `UPDATE line SET place = place WHERE id = 1`
+
+// probe writes something that changes nothing.
+func (w *writer) probe() error {
+	return w.together([]*op{{run: func(c *conn, _ time.Time) error { return c.exec(sqlProbe) }}})
 }
 
 // rollback ends the transaction if a failure has not, and forgets what was learned in it.
@@ -215,12 +251,4 @@ func (w *writer) rollback() {
 	}
 	w.conn.interned = newInterned()
 	w.conn.worker = nil
-}
-
-// now is the store's clock, which never goes back within the process.
-func (w *writer) now() time.Time {
-	if now := rules.Now(); now.After(w.last) {
-		w.last = now
-	}
-	return w.last
 }

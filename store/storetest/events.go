@@ -25,7 +25,7 @@ func eventRules() []rule {
 		{"E5", "Count", "Streams are trimmed by count; trimming never passes the commit mark.", e5Count},
 		{"E5", "Age", "Streams are trimmed by age.", e5Age},
 		{"E5", "Turns", "The events of turns that are no longer kept are trimmed.", e5Turns},
-		{"C6", "Events", "Delete removes events: a task made anew begins at 1.", c6Events},
+		{"C6", "Events", "Delete removes events: a task made again begins at 1.", c6Events},
 		{"E3", "Pages", "A reader starts after any number and sees no gap and no duplicate.", e3Pages},
 	}
 }
@@ -307,7 +307,7 @@ func e5Turns(s *suite) {
 func c6Events(s *suite) {
 	e := s.start("t")
 	s.checkpoint(e, 1, true, "a", "b")
-	must(s, 0, s.Delete(s.Context(), &store.DeleteRequest{TaskID: "t"}))
+	s.delete("t")
 	_, err := s.Events(s.Context(), store.EventsQuery{TaskID: "t", Limit: 10})
 	s.fails("events of a deleted task", err, store.ErrNotFound)
 	_, err = s.Events(s.Context(), store.EventsQuery{TaskID: "t", Incarnation: e.Lease.Incarnation, Limit: 10})

@@ -17,11 +17,12 @@ const (
 	None       Fault = iota
 	FailBefore       // fails with ErrFault; nothing was written
 	FailAfter        // fails with ErrFault; it was written, the answer is lost
-	Delay            // takes Faulty.Delay longer
+	Delay            // begins Faulty.Delay later
+	Late             // is carried out at once, and answers Faulty.Delay later, whatever becomes of the call's context
 	Hang             // returns only when its context ends or the store is killed; nothing was written
 	KillBefore       // the process dies; nothing was written
 	KillAfter        // the process dies; it was written
-	Refuse           // is refused: ErrWorkerDead from Heartbeat and Claim, ErrLeaseLost from Checkpoint and Settle, ErrFault from others
+	Refuse           // is refused with an answer that says so, ErrFault where a store has none; nothing was written
 )
 
 // ErrFault is the error of a call that a Faulty has failed. Its result is unknown to the caller.
@@ -40,7 +41,7 @@ type Faulty struct {
 	decide func(Call) Fault
 	dead   chan struct{}
 
-	// Delay is how much longer a call takes with the fault Delay. Set before use; default 1 s.
+	// Delay is how much longer a call takes with the faults Delay and Late. Set before use; default 1 s.
 	Delay time.Duration
 
 	mu     sync.Mutex
@@ -58,31 +59,6 @@ func NewFaulty(s store.Store, decide func(Call) Fault) *Faulty {
 		decide = func(Call) Fault { return None }
 	}
 	return &Faulty{inner: s, decide: decide, dead: make(chan struct{}), calls: map[string]int{}, Delay: time.Second}
-}
-
-// Store returns f as a store that has store.Exclusive and store.Notifier exactly when the wrapped one has.
-func (f *Faulty) Store() store.Store {
-	_, exclusive := f.inner.(store.Exclusive)
-	_, notifier := f.inner.(store.Notifier)
-	switch {
-	case exclusive && notifier:
-		return struct {
-			*Faulty
-			exclusiveFaulty
-			notifierFaulty
-		}{f, exclusiveFaulty{f}, notifierFaulty{f}}
-	case exclusive:
-		return struct {
-			*Faulty
-			exclusiveFaulty
-		}{f, exclusiveFaulty{f}}
-	case notifier:
-		return struct {
-			*Faulty
-			notifierFaulty
-		}{f, notifierFaulty{f}}
-	}
-	return f
 }
 
 // Kill makes f the store of a dead process: calls under way and later ones fail with store.ErrClosed, and
@@ -126,7 +102,7 @@ func (f *Faulty) isDead() bool {
 }
 
 // pass makes one call with its fault.
-func pass[T any](ctx context.Context, f *Faulty, op string, req any, call func() (T, error)) (T, error) {
+func pass[T any](ctx context.Context, f *Faulty, op string, req any, call func(context.Context) (T, error)) (T, error) {
 	var none T
 	if f.isDead() {
 		return none, store.ErrClosed
@@ -135,7 +111,7 @@ func pass[T any](ctx context.Context, f *Faulty, op string, req any, call func()
 	if err := f.before(ctx, op, fault); err != nil {
 		return none, err
 	}
-	out, err := call()
+	out, err := late(ctx, f, fault, call)
 	if fault == KillAfter {
 		f.Kill()
 	}
@@ -144,6 +120,19 @@ func pass[T any](ctx context.Context, f *Faulty, op string, req any, call func()
 		return none, store.ErrClosed
 	case fault == FailAfter && err == nil:
 		return none, ErrFault
+	}
+	return out, err
+}
+
+// late makes the call, and with the fault Late holds its answer back.
+func late[T any](ctx context.Context, f *Faulty, fault Fault, call func(context.Context) (T, error)) (T, error) {
+	if fault != Late || ctx.Err() != nil {
+		return call(ctx)
+	}
+	ctx = context.WithoutCancel(ctx)
+	out, err := call(ctx)
+	if lost := f.wait(ctx, time.After(f.Delay)); lost != nil {
+		err = lost
 	}
 	return out, err
 }
@@ -166,12 +155,21 @@ func (f *Faulty) before(ctx context.Context, op string, fault Fault) error {
 	return nil
 }
 
+// refusal is an answer that means no, without any trace of the operation.
 func refusal(op string) error {
 	switch op {
 	case "Heartbeat", "Claim":
 		return store.ErrWorkerDead
 	case "Checkpoint", "Settle":
 		return store.ErrLeaseLost
+	case "Offer", "OfferTx":
+		return store.ErrQueueFull
+	case "Signal", "Get", "Turn", "Turns", "Events":
+		return store.ErrNotFound
+	case "Delete", "Import":
+		return &store.ConflictError{Status: store.Pending}
+	case "Lock":
+		return store.ErrStoreInUse
 	}
 	return ErrFault
 }
@@ -185,62 +183,4 @@ func (f *Faulty) wait(ctx context.Context, until <-chan time.Time) error {
 	case <-until:
 		return nil
 	}
-}
-
-type exclusiveFaulty struct{ f *Faulty }
-
-// Lock implements store.Exclusive. A lock that was taken with an answer that is lost is given back, as that
-// of a dead process is.
-func (e exclusiveFaulty) Lock() (func(), error) {
-	f := e.f
-	var taken func()
-	_, err := pass(context.Background(), f, "Lock", nil, func() (struct{}, error) {
-		unlock, err := f.inner.(store.Exclusive).Lock()
-		if err == nil {
-			taken = sync.OnceFunc(unlock)
-		}
-		return struct{}{}, err
-	})
-	if err == nil && f.keep(taken) {
-		return taken, nil
-	}
-	if taken != nil {
-		taken()
-	}
-	if err == nil {
-		err = store.ErrClosed
-	}
-	return nil, err
-}
-
-// keep remembers what gives the lock back, unless the process has died meanwhile.
-func (f *Faulty) keep(unlock func()) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.killed {
-		f.unlock = unlock
-	}
-	return !f.killed
-}
-
-type notifierFaulty struct{ f *Faulty }
-
-// Listen implements store.Notifier. It ends when the store is killed.
-func (n notifierFaulty) Listen(ctx context.Context, hint func(store.Hint)) error {
-	f := n.f
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		select {
-		case <-f.dead:
-			cancel()
-		case <-ended:
-		}
-	}()
-	_, err := pass(ctx, f, "Listen", nil, func() (struct{}, error) {
-		return struct{}{}, f.inner.(store.Notifier).Listen(ctx, hint)
-	})
-	return err
 }

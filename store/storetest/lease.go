@@ -60,7 +60,7 @@ func o2Settle(s *suite) {
 
 func o2NewIncarnation(s *suite) {
 	e := s.start("t")
-	must(s, 0, s.Delete(s.Context(), &store.DeleteRequest{TaskID: "t"}))
+	s.delete("t")
 	if again := s.start("t"); again.Lease.Incarnation <= e.Lease.Incarnation {
 		s.Errorf("incarnation %d is not higher than %d", again.Lease.Incarnation, e.Lease.Incarnation)
 	}
@@ -153,14 +153,25 @@ func o5Lock(s *suite) {
 	unlock, err := exclusive.Lock()
 	must(s, 0, err)
 	defer unlock()
+	_, err = s.Heartbeat(s.Context(), &store.HeartbeatRequest{
+		Worker: "w1", First: true, Lease: leaseTime, Funcs: []store.PublishedFunc{{Name: "f"}},
+	})
+	must(s, 0, err)
 	s.start("t")
+	s.settle(release(s.start("u"), store.ReleaseWrapped))
 	advance(10 * leaseTime)
+	workers, err := s.Workers(s.Context())
+	equal(s, "workers that are alive", len(must(s, workers, err)), 1)
+	cancel := s.signal(&store.SignalRequest{TaskID: "u", Kind: store.Cancel})
+	equal(s, "a living worker can enter a turn that was cancelled", cancel.Marked, true)
 	must(s, 0, s.beat("w1", false))
 	s.statusIs("t", store.InProgress)
 	s.worker("w2")
 	s.fails("heartbeat of the former holder", s.beat("w1", false), store.ErrWorkerDead)
-	e := s.claimOne("w2")
-	equal(s, "recoveries", e.Task.Turn.Recoveries, 1)
+	for _, e := range s.claim("w2") {
+		equal(s, "recoveries of "+e.Task.ID, e.Task.Turn.Recoveries, map[string]int{"t": 1}[e.Task.ID])
+	}
+	equal(s, "owner", s.task("t").Worker, "w2")
 }
 
 func o6Offer(s *suite) {

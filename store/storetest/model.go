@@ -47,6 +47,7 @@ func runModel(t *testing.T, s store.Store, seed uint64) {
 			return
 		}
 	}
+	m.end()
 }
 
 // model is one run.
@@ -62,6 +63,18 @@ type model struct {
 	claims        []*store.ClaimRequest
 	offers        []*store.OfferRequest
 	settles       []*store.SettleRequest
+	signals       []*store.SignalRequest
+	deletes       []*store.DeleteRequest
+}
+
+// free is what stores may do each in their own way: the numbers of places, of which only the order counts, into how many
+// rows they put something, and whether a page knows that it is the last.
+var free = cmp.Options{
+	cmpopts.EquateEmpty(),
+	cmpopts.IgnoreFields(store.Task{}, "Place"),
+	cmpopts.IgnoreFields(store.Swept{}, "Dropped"),
+	cmpopts.IgnoreFields(store.TurnPage{}, "More"),
+	cmpopts.IgnoreFields(store.TaskPage{}, "More"),
 }
 
 // both applies one operation to both stores, compares the answers, and returns the store's.
@@ -72,7 +85,7 @@ func both[T any](m *model, name string, req any, f func(store.Store) (T, error))
 	if fmt.Sprint(gotErr) != fmt.Sprint(wantErr) {
 		m.Fatalf("step %d, %s %+v: error %v, memstore's is %v", m.step, name, req, gotErr, wantErr)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got, free); diff != "" {
 		m.Fatalf("step %d, %s %+v (after %s): got + and memstore -:\n%s", m.step, name, req, m.last, diff)
 	}
 	return got, gotErr
@@ -88,27 +101,35 @@ func (m *model) act() {
 		m.offer()
 	case n < 40:
 		m.claim()
-	case n < 50:
+	case n < 49:
 		m.checkpoint()
-	case n < 70:
+	case n < 67:
 		m.settle()
-	case n < 78:
+	case n < 76:
 		m.signal()
-	case n < 86:
+	case n < 84:
 		m.heartbeat()
-	case n < 88:
+	case n < 87:
 		m.delete()
 	case n < 92:
 		m.sweep()
 	default:
-		advance(pick(m, time.Millisecond, time.Second, 5*time.Second, 16*time.Second, 2*time.Minute))
+		advance(pick(m, time.Millisecond, time.Second, 5*time.Second, 10*time.Second, 16*time.Second, 2*time.Minute, m.long()))
 	}
+}
+
+// long is a time in which request IDs are forgotten, now and then.
+func (m *model) long() time.Duration {
+	if m.chance(20) {
+		return store.RequestsKept
+	}
+	return time.Second
 }
 
 func (m *model) done(name string, req any) { m.last = fmt.Sprintf("%s %+v", name, req) }
 
 var (
-	modelTasks   = []string{"t1", "t2", "t3", "t4"}
+	modelTasks   = []string{"t1", "t2", "t3", "t4", "t5", "t6", "t7"} // of the funcs in turn
 	modelWorkers = []string{"w1", "w2", "w3"}
 	modelFuncs   = []string{"chat", "job", "brief", "short"}
 )
@@ -119,7 +140,7 @@ func modelSettings(fn string) *store.Settings {
 	case "chat":
 		s.MultiTurn, s.Steerable, s.KeepTurns, s.KeepEventsFor = true, true, 3, 20*time.Second
 	case "job":
-		s.Steerable, s.Keep, s.KeepEvents = true, time.Minute, 4
+		s.Steerable, s.Keep, s.KeepEvents, s.Timeout, s.TimeoutGrace = true, time.Minute, 4, 30*time.Second, 5*time.Second
 	case "brief":
 		s.Ephemeral, s.Keep = true, 10*time.Second
 	case "short":
@@ -131,7 +152,7 @@ func modelSettings(fn string) *store.Settings {
 func (m *model) offer() {
 	m.requests++
 	task := pick(m, modelTasks...)
-	fn := modelFuncs[slices.Index(modelTasks, task)]
+	fn := modelFuncs[slices.Index(modelTasks, task)%len(modelFuncs)]
 	m.inputs++
 	req := &store.OfferRequest{
 		TaskID: task, Func: fn, InputID: fmt.Sprintf("i%d", m.inputs), Input: fmt.Appendf(nil, "%d", m.inputs),
@@ -243,11 +264,12 @@ func (m *model) settle() {
 		req.Then = pick(m, req.Outcome, store.Suspended)
 		req.Refuse, req.Output, req.Metadata = m.chance(20), []byte("out"), m.changes()
 		req.Error = pick(m, nil, &store.TaskError{Type: "T", Message: "m", Attempts: 2})
+		req.IfQueued, req.Detail, req.Reason = m.chance(20), pick(m, "", "signal: killed"), pick(m, "", "stop")
 	case store.SettleRetry:
 		req.Delay, req.Strict = time.Duration(m.rand.IntN(20))*time.Second, m.chance(30)
 		req.Error = &store.TaskError{Type: "T", Message: "again"}
 	case store.SettleRelease:
-		req.Count = m.chance(60)
+		req.Release = pick(m, store.ReleaseWrapped, store.ReleaseAsked, store.ReleaseAsked, store.ReleaseStopped, store.ReleaseDeclined)
 	case store.SettlePark:
 		req.Reason = "bad"
 	}
@@ -273,8 +295,21 @@ func (m *model) signal() {
 	if m.chance(10) {
 		req.Incarnation = int64(m.rand.IntN(6) + 1)
 	}
+	req.RequestID = m.requestID()
+	if m.chance(20) && len(m.signals) > 0 {
+		req = m.signals[m.rand.IntN(len(m.signals))]
+	}
+	m.signals = append(m.signals, req)
 	both(m, "Signal", req, func(s store.Store) (*store.Signalled, error) { return s.Signal(context.Background(), req) })
 	m.done("Signal", req)
+}
+
+// requestID names some signals and deletes, now and then alike.
+func (m *model) requestID() string {
+	if m.chance(40) {
+		return ""
+	}
+	return fmt.Sprint("r", m.rand.IntN(40))
 }
 
 func (m *model) heartbeat() {
@@ -282,7 +317,11 @@ func (m *model) heartbeat() {
 	req := &store.HeartbeatRequest{Worker: w, Lease: 15 * time.Second, First: m.chance(60), Leave: m.chance(5), Running: m.rand.IntN(3)}
 	if req.First {
 		req.Info = store.WorkerInfo{Host: "h", PID: 1, Program: "p", Version: "v"}
-		req.Funcs = []store.PublishedFunc{{Name: "chat", Settings: *modelSettings("chat")}}
+		for _, fn := range modelFuncs {
+			if m.chance(40) {
+				req.Funcs = append(req.Funcs, store.PublishedFunc{Name: fn, Settings: *modelSettings(fn)})
+			}
+		}
 	}
 	if req.First && m.chance(10) {
 		req.Replaces = pick(m, modelWorkers...)
@@ -299,50 +338,45 @@ func (m *model) delete() {
 	if m.chance(30) {
 		req.Version = int64(m.rand.IntN(5) + 1)
 	}
-	both(m, "Delete", req, func(s store.Store) (int, error) { return 0, s.Delete(context.Background(), req) })
+	if m.chance(10) {
+		req.Incarnation = int64(m.rand.IntN(6) + 1)
+	}
+	req.RequestID = m.requestID()
+	if m.chance(30) && len(m.deletes) > 0 {
+		req = m.deletes[m.rand.IntN(len(m.deletes))]
+	}
+	m.deletes = append(m.deletes, req)
+	both(m, "Delete", req, func(s store.Store) (*store.Removed, error) { return s.Delete(context.Background(), req) })
 	m.done("Delete", req)
 }
 
+// sweepLimit is more than a run leaves to sweep, so that stores may do it in pieces of their own.
+const sweepLimit = 10_000
+
 func (m *model) sweep() {
-	limit := m.rand.IntN(3) + 1
-	both(m, "Sweep", limit, func(s store.Store) (*store.Swept, error) { return s.Sweep(context.Background(), limit) })
-	m.done("Sweep", limit)
+	both(m, "Sweep", sweepLimit, func(s store.Store) (*store.Swept, error) { return s.Sweep(context.Background(), sweepLimit) })
+	m.done("Sweep", sweepLimit)
 }
 
-// compareReads compares what can be read of one task, and of all together.
-func (m *model) compareReads() {
-	ctx := context.Background()
-	m.compareTask(ctx, pick(m, modelTasks...))
-	w, after := pick(m, modelWorkers...), int64(m.rand.IntN(4))
-	both(m, "Mail", w, func(s store.Store) ([]store.Mail, error) { return s.Mail(ctx, w, after) })
-	both(m, "Waiting", nil, func(s store.Store) (map[string]int, error) { return s.Waiting(ctx) })
-	both(m, "Workers", nil, func(s store.Store) ([]*store.Worker, error) { return s.Workers(ctx) })
-	q := m.listQuery()
-	both(m, "List", q, func(s store.Store) ([]*store.Task, error) { return s.List(ctx, q) })
-}
-
-func (m *model) compareTask(ctx context.Context, id string) {
-	both(m, "Get", id, func(s store.Store) (*store.Task, error) { return s.Get(ctx, id) })
-	turns := store.TurnsQuery{TaskID: id, After: int64(m.rand.IntN(3)), Limit: m.rand.IntN(5) + 1}
-	both(m, "Turns", turns, func(s store.Store) ([]*store.Turn, error) { return s.Turns(ctx, turns) })
-	events := store.EventsQuery{TaskID: id, After: int64(m.rand.IntN(5)), Limit: m.rand.IntN(6) + 1, Committed: m.chance(50)}
-	both(m, "Events", events, func(s store.Store) (*store.EventPage, error) { return s.Events(ctx, events) })
-	turn := store.TurnQuery{TaskID: id, Number: int64(m.rand.IntN(4)), Payload: m.chance(50)}
-	both(m, "Turn", turn, func(s store.Store) (*store.Turn, error) { return s.Turn(ctx, turn) })
-	turn = store.TurnQuery{TaskID: id, InputID: fmt.Sprintf("i%d", m.rand.IntN(m.inputs+1)), Payload: m.chance(50)}
-	both(m, "Turn", turn, func(s store.Store) (*store.Turn, error) { return s.Turn(ctx, turn) })
-}
-
-func (m *model) listQuery() store.ListQuery {
-	q := store.ListQuery{Limit: m.rand.IntN(4) + 1, Before: int64(pick(m, 0, 0, 3, 6))}
-	if m.chance(30) {
-		q.Funcs = pick(m, []string{"chat"}, []string{"job", "short"})
+// end sweeps both stores, in pieces of other sizes, until there is nothing more to do, after enough time for all to end
+// that ends by itself, and compares what is left.
+func (m *model) end() {
+	advance(2 * store.RequestsKept)
+	for limit, s := range []store.Store{m.store, m.oracle} {
+		for more := true; more; {
+			swept, err := s.Sweep(context.Background(), 1+3*limit)
+			if err != nil {
+				m.Fatal(err)
+			}
+			more = swept.More
+		}
 	}
-	if m.chance(40) {
-		q.Statuses = pick(m, []store.Status{store.Pending}, []store.Status{store.Suspended, store.InProgress}, []store.Status{store.Completed})
+	m.last = "the last sweep"
+	for _, id := range modelTasks {
+		m.compareTask(context.Background(), id)
 	}
-	q.Session, q.Agent = pick(m, "", "", "s"), pick(m, "", "", "a")
-	q.Worker = pick(m, "", "", "", "w1")
-	q.Tags = pick(m, nil, nil, map[string]string{"k": "v"}, map[string]string{"k": "w", "l": ""})
-	return q
+	for range 20 {
+		m.compareReads()
+	}
+	m.sweep()
 }

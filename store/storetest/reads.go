@@ -10,19 +10,18 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
+const listSentence = "List filters by func, status, session, agent, worker and tags, newest first, in pages."
+
 func readRules() []rule {
-	const list = "List filters by func, status, session, agent, worker and tags, newest first, in pages."
 	return []rule{
-		{"R3", "Waiting", "Due tasks that nobody holds are counted by func.", r3Waiting},
+		{"R3", "Waiting", "Due tasks that nobody holds are counted, up to a number, of each func that is not left out.", r3Waiting},
 		{"P3", "Neighbours", "One operation's failure never fails its neighbours.", p3Neighbours},
 		{"P3", "EndedContext", "A context that ends makes a call return early.", p3EndedContext},
 		{"P5", "OldestFirst", "Pending tasks are taken oldest first.", p5OldestFirst},
 		{"P5", "FuncLimits", "A func at its own limit does not hold up the others.", p5FuncLimits},
 		{"P5", "Except", "Tasks that the worker asks to leave alone are left alone, and hold up no other.", p5Except},
 		{"Ephemeral", "Swept", "An ephemeral task's record is swept away a little after its end.", ephemeralSwept},
-		{"List", "Filters", list, listFilters},
-		{"List", "Pages", list, listPages},
-		{"Turns", "Pages", "Turns come in pages in the order of their numbers, with their inputs.", turnsPages},
+		{"List", "Filters", listSentence, listFilters},
 		{"Workers", "Alive", "Workers that are not dead are listed, oldest first, with what they are.", workersAlive},
 		{"Close", "Closed", "Operations after Close fail with ErrClosed.", closeClosed},
 	}
@@ -33,12 +32,34 @@ func r3Waiting(s *suite) {
 	other := s.request("b", "1")
 	other.Func = "g"
 	s.offer(other)
+	s.settle(retry(s.start("later"), time.Hour, false))
 	s.start("c")
-	waiting, err := s.Waiting(s.Context())
-	equal(s, "waiting", fmt.Sprint(must(s, waiting, err)), "map[f:1 g:1]")
+	equal(s, "waiting", s.waiting(nil, 10), "map[f:1 g:1]")
+	equal(s, "waiting but f", s.waiting([]string{"f", "x"}, 10), "map[g:1]")
+	equal(s, "waiting but all", s.waiting([]string{"g", "f"}, 10), "map[]")
 	s.claimOne("w1")
-	waiting, err = s.Waiting(s.Context())
-	equal(s, "waiting after a claim", fmt.Sprint(must(s, waiting, err)), "map[g:1]")
+	equal(s, "waiting after a claim", s.waiting(nil, 10), "map[g:1]")
+	for i := range 7 {
+		s.offer(s.request(fmt.Sprint("d", i), "1"))
+	}
+	equal(s, "no more than most", s.waiting(nil, 5), "map[f:5 g:1]")
+	equal(s, "exactly most", s.waiting(nil, 7), "map[f:7 g:1]")
+	s.settle(retry(s.start("soon"), time.Minute, false))
+	advance(time.Minute)
+	equal(s, "after a delay", s.waiting([]string{"g"}, 100), "map[f:8]")
+	s.serve("w2")
+	suspect := s.request("crashed", "1")
+	suspect.Worker, suspect.Lease, suspect.Settings.MaxRecoveries = "w2", true, 0
+	s.settle(release(s.offer(suspect).Entry, store.ReleaseAsked))
+	s.signal(&store.SignalRequest{TaskID: "crashed", Kind: store.Resume})
+	equal(s, "with a suspect", s.waiting([]string{"g"}, 100), "map[f:9]")
+	equal(s, "no more than most, with a suspect", s.waiting([]string{"g"}, 8), "map[f:8]")
+}
+
+func (s *suite) waiting(except []string, most int) string {
+	s.Helper()
+	waiting, err := s.Waiting(s.Context(), except, most)
+	return fmt.Sprint(must(s, waiting, err))
 }
 
 func p3Neighbours(s *suite) {
@@ -59,7 +80,7 @@ func p3Neighbours(s *suite) {
 	}
 	all.Wait()
 	tasks, err := s.List(s.Context(), store.ListQuery{Limit: 1000})
-	equal(s, "tasks", len(must(s, tasks, err)), 101)
+	equal(s, "tasks", len(must(s, tasks, err).Tasks), 101)
 }
 
 func p3EndedContext(s *suite) {
@@ -130,7 +151,7 @@ func ephemeralSwept(s *suite) {
 	equal(s, "removed", must(s, swept, err).Removed, 0)
 	advance(10 * time.Second)
 	tasks, err := s.List(s.Context(), store.ListQuery{Limit: 10})
-	equal(s, "listed", len(must(s, tasks, err)), 1)
+	equal(s, "listed", len(must(s, tasks, err).Tasks), 1)
 	swept, err = s.Sweep(s.Context(), 10)
 	equal(s, "removed", must(s, swept, err).Removed, 1)
 	equal(s, "more", swept.More, false)
@@ -170,48 +191,13 @@ func listFilters(s *suite) {
 
 func (s *suite) list(q store.ListQuery) string {
 	s.Helper()
-	tasks, err := s.List(s.Context(), q)
+	page, err := s.List(s.Context(), q)
 	must(s, 0, err)
 	var ids []string
-	for _, t := range tasks {
+	for _, t := range page.Tasks {
 		ids = append(ids, t.ID)
 	}
 	return strings.Join(ids, " ")
-}
-
-func listPages(s *suite) {
-	for i := range 7 {
-		s.offer(s.request(fmt.Sprintf("t%d", i), "x"))
-	}
-	for _, statuses := range [][]store.Status{nil, {store.Pending}, {store.Pending, store.Suspended}} {
-		got, before := "", int64(0)
-		for {
-			tasks, err := s.List(s.Context(), store.ListQuery{Statuses: statuses, Before: before, Limit: 3})
-			if len(must(s, tasks, err)) == 0 {
-				break
-			}
-			for _, t := range tasks {
-				got += t.ID[1:]
-				before = t.Incarnation
-			}
-		}
-		equal(s, "pages", got, "6543210")
-	}
-}
-
-func turnsPages(s *suite) {
-	s.start("t")
-	s.queue("t", "b", "c", "d")
-	first, err := s.Turns(s.Context(), store.TurnsQuery{TaskID: "t", Limit: 3})
-	must(s, 0, err)
-	rest, err := s.Turns(s.Context(), store.TurnsQuery{TaskID: "t", After: 3, Limit: 3})
-	must(s, 0, err)
-	equal(s, "pages", fmt.Sprint(len(first), len(rest)), "3 1")
-	equal(s, "input", string(rest[0].Input), `"d"`)
-	equal(s, "status", first[0].Status, store.InProgress)
-	equal(s, "status", rest[0].Status, store.TurnQueued)
-	_, err = s.Turns(s.Context(), store.TurnsQuery{TaskID: "u", Limit: 3})
-	s.fails("turns of an absent task", err, store.ErrNotFound)
 }
 
 func workersAlive(s *suite) {

@@ -16,6 +16,8 @@ func recoverRules() []rule {
 		{"R4", "NotARetry", "A recovery does not use up a retry.", r4NotARetry},
 		{"R4", "Delayed", r4, r4Delayed},
 		{"R4", "SuspectsAlone", "A worker enters suspects one at a time.", r4SuspectsAlone},
+		{"R4", "OneSuspectOfAllFuncs", "A claim brings one suspect at most, whichever funcs have some.", r4OneSuspectOfAllFuncs},
+		{"R4", "SuspectWithinTheLimit", "A suspect counts against the limit of its func.", r4SuspectWithinTheLimit},
 		{"R4", "CheckpointClears", "A checkpoint clears the consecutive count.", r4CheckpointClears},
 		{"R4", "LifeClears", "A minute of life clears the consecutive count.", r4LifeClears},
 		{"R4", "Parks", r4, r4Parks},
@@ -95,7 +97,7 @@ func r4Delayed(s *suite) {
 	equal(s, "recoveries", s.claimOne(w).Task.Turn.Recoveries, 3)
 	s.crash("w9")
 	s.claimNone("w9")
-	equal(s, "second delay", s.task("t").DueAt.Sub(c.Now)-time.Second-leaseTime, 2*time.Second)
+	equal(s, "second delay", s.task("t").NotBefore.Sub(c.Now)-time.Second-leaseTime, 2*time.Second)
 }
 
 func r4SuspectsAlone(s *suite) {
@@ -114,6 +116,48 @@ func r4SuspectsAlone(s *suite) {
 	req.Suspect = false
 	c, err := s.Claim(s.Context(), req)
 	equal(s, "entries without Suspect", len(must(s, c, err).Entries), 0)
+}
+
+// suspect makes a task that is due at once as a suspect: it was parked for its first crash, and resumed.
+func (s *suite) suspect(task, fn string) {
+	s.Helper()
+	req := s.request(task, "x")
+	req.Func, req.Lease, req.Settings.MaxRecoveries = fn, true, 0
+	s.settle(release(s.offer(req).Entry, store.ReleaseAsked))
+	s.signal(&store.SignalRequest{TaskID: task, Kind: store.Resume})
+	t := s.task(task)
+	equal(s, "suspect", t.Suspect, true)
+	equal(s, "due", t.Due, true)
+}
+
+// claimOf claims of the funcs f and g, each within the given limit.
+func (s *suite) claimOf(limit int) string {
+	s.Helper()
+	req := s.claimRequest("w1")
+	req.Funcs = []store.ClaimFunc{{Name: "f", Limit: limit}, {Name: "g", Limit: limit}}
+	c, err := s.Claim(s.Context(), req)
+	return order(must(s, c, err).Entries)
+}
+
+func r4OneSuspectOfAllFuncs(s *suite) {
+	s.worker("w1")
+	s.suspect("f1", "f")
+	s.suspect("g1", "g")
+	s.suspect("f2", "f")
+	s.offer(s.request("ordinary", "x"))
+	equal(s, "first claim", s.claimOf(10), "f1 ordinary")
+	equal(s, "second claim", s.claimOf(10), "g1")
+	equal(s, "third claim", s.claimOf(10), "f2")
+}
+
+func r4SuspectWithinTheLimit(s *suite) {
+	s.worker("w1")
+	s.offer(s.request("a", "x"))
+	s.suspect("b", "f")
+	s.offer(s.request("c", "x"))
+	equal(s, "first claim", s.claimOf(1), "a")
+	equal(s, "second claim", s.claimOf(1), "b")
+	equal(s, "third claim", s.claimOf(1), "c")
 }
 
 func r4CheckpointClears(s *suite) {
@@ -155,14 +199,14 @@ func r4Parks(s *suite) {
 	s.turnIs("t", 1, store.Parked)
 }
 
-func release(e *store.Entry, count bool) *store.SettleRequest {
-	return &store.SettleRequest{Lease: e.Lease, Kind: store.SettleRelease, Count: count}
+func release(e *store.Entry, why store.Release) *store.SettleRequest {
+	return &store.SettleRequest{Lease: e.Lease, Kind: store.SettleRelease, Release: why}
 }
 
 func r4ReleaseUncounted(s *suite) {
 	e := s.start("t")
 	for range 10 {
-		d := s.settle(release(e, false))
+		d := s.settle(release(e, store.ReleaseWrapped))
 		equal(s, "due", d.Due, true)
 		s.statusIs("t", store.InProgress)
 		e = s.claimOne("w1")
@@ -173,7 +217,7 @@ func r4ReleaseUncounted(s *suite) {
 
 func h2ReleaseCounts(s *suite) {
 	e := s.start("t")
-	s.settle(release(e, true))
+	s.settle(release(e, store.ReleaseAsked))
 	e = s.claimOne("w1")
 	equal(s, "recoveries", e.Task.Turn.Recoveries, 1)
 	equal(s, "entry", e.Task.Turn.Entry, store.EntryRecovered)

@@ -13,6 +13,7 @@ func signalRules() []rule {
 		{"C3", "Marks", "Cancel of a running turn is durable, reaches the owner and survives a crash.", c3Marks},
 		{"C3", "PendingEnds", "What has not been entered ends cancelled at once, without a handler.", c3PendingEnds},
 		{"C3", "Task", "Cancel of a task means its current turn and all that is queued now.", c3Task},
+		{"C3", "Again", "A cancel of a task that is marked already ends what was queued since, and tells the owner.", c3Again},
 		{"C3", "OldTurn", "A handle cancels its own turn only.", c3OldTurn},
 		{"C4", "Terminate", "Terminate is forced: the status is written at once, the queue is refused, late writes are discarded.", c4Terminate},
 		{"C6", "Delete", "Delete removes task, turns and events and tells the owner; deleting again is a no-op.", c6Delete},
@@ -64,6 +65,25 @@ func c3Task(s *suite) {
 	equal(s, "queued", s.task("t").Queued, 0)
 }
 
+func c3Again(s *suite) {
+	s.start("t")
+	cancel := &store.SignalRequest{TaskID: "t", Kind: store.Cancel, Worker: "other"}
+	s.signal(cancel)
+	s.queue("t", "b")
+	d := s.signal(cancel)
+	equal(s, "ended", fmt.Sprint(d.Ended), "[2]")
+	equal(s, "marked", d.Marked, true)
+	equal(s, "changed", d.Changed, true)
+	s.signal(cancel) // which changes nothing, and is no news
+	mail, err := s.Mail(s.Context(), "w1", 0)
+	must(s, 0, err)
+	if len(mail) != 2 || mail[0].Kind != store.MailCancel || mail[1].Kind != store.MailQueue {
+		s.Fatalf("got mail %+v, want of the cancel and of the queue", mail)
+	}
+	equal(s, "behind the turn", mail[1].Behind, 0)
+	equal(s, "version", mail[1].Version, s.task("t").Version)
+}
+
 func c3OldTurn(s *suite) {
 	s.suspend(s.start("t", multiTurn))
 	s.offer(s.request("t", "b"))
@@ -94,9 +114,8 @@ func c4Terminate(s *suite) {
 func c6Delete(s *suite) {
 	e := s.start("t")
 	s.checkpoint(e, 1, true, "x")
-	del := &store.DeleteRequest{TaskID: "t"}
-	must(s, 0, s.Delete(s.Context(), del))
-	must(s, 0, s.Delete(s.Context(), del))
+	equal(s, "removed", s.delete("t").Incarnation, e.Lease.Incarnation)
+	equal(s, "removed again", s.delete("t").Incarnation, 0)
 	_, err := s.Get(s.Context(), "t")
 	s.fails("get", err, store.ErrNotFound)
 	_, err = s.Events(s.Context(), store.EventsQuery{TaskID: "t", Incarnation: e.Lease.Incarnation, Limit: 10})
@@ -112,12 +131,13 @@ func c6DeleteVersion(s *suite) {
 	s.start("t")
 	version := s.task("t").Version
 	var precondition *store.PreconditionError
-	err := s.Delete(s.Context(), &store.DeleteRequest{TaskID: "t", Version: version + 1})
+	_, err := s.Delete(s.Context(), &store.DeleteRequest{TaskID: "t", Version: version + 1})
 	if !errors.As(err, &precondition) {
 		s.Fatalf("got error %v, want a precondition error", err)
 	}
 	equal(s, "actual", precondition.Actual, fmt.Sprint(version))
-	must(s, 0, s.Delete(s.Context(), &store.DeleteRequest{TaskID: "t", Version: version}))
+	d, err := s.Delete(s.Context(), &store.DeleteRequest{TaskID: "t", Version: version})
+	equal(s, "removed", must(s, d, err).Incarnation > 0, true)
 }
 
 func c7Suspended(s *suite) {

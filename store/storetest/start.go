@@ -18,11 +18,12 @@ func startRules() []rule {
 		{"S1", "NotSteerable", s1, s1NotSteerable},
 		{"S1", "Known", s1, s1Known},
 		{"S1", "KnownBeforeAllElse", "A repeat is never refused by IfLastInputID, status or MaxPending.", s1KnownBeforeAllElse},
+		{"S1", "KnownMailsAgain", "A repeat of an input that still waits mails the owner again: who accepted it may not have come to that.", s1KnownMailsAgain},
 		{"S1", "Ended", s1, s1Ended},
 		{"S1", "Attached", "Attach gives the current (else last) turn's handle and adds no input.", s1Attached},
 		{"S1", "OtherFunc", "A task of another func is a conflict that names its func.", s1OtherFunc},
 		{"S1", "UnknownFunc", "An absent task takes its settings from the caller, else from what workers publish, else ErrUnknownFunc.", s1UnknownFunc},
-		{"S1", "Lingering", "A terminal, ephemeral task that still lingers is created anew, another incarnation.", s1Lingering},
+		{"S1", "Lingering", "A terminal, ephemeral task that still lingers is created again, another incarnation.", s1Lingering},
 		{"S1", "Expired", "From ExpiresAt every operation treats a task as absent.", s1Expired},
 		{"S2", "Mismatch", "The same input ID with a different input is an error.", s2Mismatch},
 		{"S2", "Keys", "The digest is compared under the key it was made with; a missing key is an error, never a mismatch.", s2Keys},
@@ -113,6 +114,28 @@ func s1KnownBeforeAllElse(s *suite) {
 	req := s.request("t", "t-1")
 	req.IfLastInputID, req.Deliver = "nothing", store.DeliverReject
 	equal(s, "decision", s.offer(req).Decision, store.Known)
+}
+
+func s1KnownMailsAgain(s *suite) {
+	e := s.start("t", multiTurn)
+	req := s.request("t", "b")
+	req.Worker = "other"
+	s.offer(req)
+	quiet := s.request("t", "c")
+	quiet.Worker, quiet.Deliver = "other", store.DeliverEnqueue
+	s.offer(quiet)
+	equal(s, "mail of the first tries", s.mailOf("w1"), "steered queue ")
+	o := s.offer(req)
+	equal(s, "decision", o.Decision, store.Known)
+	equal(s, "steered", o.Steered, true)
+	equal(s, "mail after a repeat", s.mailOf("w1"), "steered queue steered ")
+	equal(s, "steered by an input that interrupts nothing", s.offer(quiet).Steered, false)
+	equal(s, "mail after its repeat", s.mailOf("w1"), "steered queue steered ")
+	s.suspend(e)
+	e = s.claimOne("w1")
+	equal(s, "steered by an input that has come", s.offer(req).Steered, false)
+	equal(s, "mail after that", s.mailOf("w1"), "steered queue steered ")
+	s.suspend(e)
 }
 
 func s1Ended(s *suite) {

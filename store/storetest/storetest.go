@@ -16,7 +16,8 @@ import (
 // time. open is called inside a synctest bubble; the store it returns must live in it, and be empty.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, r := range slices.Concat(startRules(), steerRules(), leaseRules(), recoverRules(), turnRules(),
-		signalRules(), eventRules(), readRules()) {
+		signalRules(), eventRules(), readRules(), pageRules(), lineRules(), onceRules(), unrunRules(), unparkRules(), stoppedRules(),
+		sweepRules()) {
 		t.Run(r.id+"/"+r.name, func(t *testing.T) {
 			t.Cleanup(func() {
 				if t.Failed() {
@@ -134,6 +135,17 @@ func (s *suite) beat(id string, first bool) error {
 	return err
 }
 
+// serve registers a worker that is there for an hour and runs the given funcs.
+func (s *suite) serve(id string, funcs ...string) {
+	s.Helper()
+	req := &store.HeartbeatRequest{Worker: id, First: true, Lease: time.Hour}
+	for _, name := range funcs {
+		req.Funcs = append(req.Funcs, store.PublishedFunc{Name: name})
+	}
+	_, err := s.Heartbeat(s.Context(), req)
+	must(s, 0, err)
+}
+
 func (s *suite) claimRequest(worker string) *store.ClaimRequest {
 	s.requests++
 	return &store.ClaimRequest{
@@ -206,6 +218,12 @@ func (s *suite) signal(req *store.SignalRequest) *store.Signalled {
 	return must(s, d, err)
 }
 
+func (s *suite) delete(id string) *store.Removed {
+	s.Helper()
+	d, err := s.Delete(s.Context(), &store.DeleteRequest{TaskID: id})
+	return must(s, d, err)
+}
+
 func (s *suite) task(id string) *store.Task {
 	s.Helper()
 	t, err := s.Get(s.Context(), id)
@@ -214,7 +232,7 @@ func (s *suite) task(id string) *store.Task {
 
 func (s *suite) turn(id string, number int64) *store.Turn {
 	s.Helper()
-	t, err := s.Turn(s.Context(), store.TurnQuery{TaskID: id, Number: number, Payload: true})
+	t, err := s.Turn(s.Context(), store.TurnQuery{TaskID: id, Number: number, Input: true, Output: true})
 	return must(s, t, err)
 }
 
@@ -235,7 +253,7 @@ func (s *suite) events(id string, after int64) *store.EventPage {
 	return must(s, p, err)
 }
 
-// crash lets w1's lease lapse while the given worker, registered anew, is alive.
+// crash lets w1's lease lapse while the given worker, registered again, is alive.
 func (s *suite) crash(next string) {
 	s.Helper()
 	advance(leaseTime)

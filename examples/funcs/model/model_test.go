@@ -105,3 +105,16 @@ func TestAReaderMayLeaveAndAnEndedContextIsTheCause(t *testing.T) {
 		break
 	}
 }
+
+func TestAReaderWhoLeavesWhileTheContextEndsHearsNothingMore(t *testing.T) {
+	m := endpoint(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, data("a"), data("b")) })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, err := range m.Stream(ctx, nil) {
+		if err != nil {
+			t.Error(err)
+		}
+		cancel()
+		break
+	}
+}

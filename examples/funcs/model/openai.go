@@ -49,10 +49,13 @@ type chunk struct {
 func (m *OpenAI) Stream(ctx context.Context, conversation []Message) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := m.stream(ctx, conversation, func(text string) bool { return yield(text, nil) })
+		if errors.Is(err, errLeft) {
+			return
+		}
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		if err != nil && !errors.Is(err, errLeft) {
+		if err != nil {
 			yield("", err)
 		}
 	}
