@@ -240,6 +240,7 @@ func TestTheListIsPagedAndFiltered(t *testing.T) {
 func TestSystemRoutes(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, a *api) {
 		a.post(t, http.StatusOK, `{"func":"echo","input":{}}`, "Prefer: wait=1")
+		synctest.Wait() // the outcome may be read before it is counted
 		a.want(t, http.StatusOK, http.MethodGet, "/healthz", "")
 		a.want(t, http.StatusOK, http.MethodGet, "/readyz", "")
 		w := a.want(t, http.StatusOK, http.MethodGet, "/metrics", "")
