@@ -14,6 +14,7 @@ import (
 	"github.com/perdure/perdure/internal/rig"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
+	"github.com/perdure/perdure/store/storetest"
 )
 
 func TestMetadataIsKeptAcrossTurnsAndDeletionPersists(t *testing.T) {
@@ -203,5 +204,49 @@ func TestAnOlderCheckpointDoesNotUndoANewerOne(t *testing.T) {
 			return 0, nil
 		}))
 		rig.Ends(t, "M2", rig.Start(t, s.Client, f, 1, "t"), perdure.Completed)
+	})
+}
+
+func TestAnOlderCheckpointIsWrittenWhenANewerOneWasNeverSent(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		f := perdure.NewFunc[int, int]("f", nil)
+		codec := &slow{value: "1", gate: make(chan struct{})}
+		mem := memstore.New()
+		st, broken := rig.Faulty(mem)
+		briefly := func(ctx context.Context, turn *rig.Turn) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			return turn.Checkpoint(ctx)
+		}
+		s := rig.Serve(t, st, perdure.Options{Codec: codec}, f.Bind(func(ctx context.Context, turn *rig.Turn) (int, error) {
+			broken.Set(func(c storetest.Call) storetest.Fault {
+				if c.Op == "Checkpoint" {
+					return storetest.FailBefore
+				}
+				return storetest.None
+			})
+			rig.Fails(t, "M1: the first checkpoint", briefly(ctx, turn), context.DeadlineExceeded)
+			older := make(chan error, 1)
+			if err := turn.Metadata().Set("k", 1); err != nil {
+				return 0, err
+			}
+			go func() { older <- turn.Checkpoint(ctx) }()
+			synctest.Wait()
+			if err := turn.Metadata().Set("k", 2); err != nil {
+				return 0, err
+			}
+			rig.Fails(t, "M1: the newer checkpoint", briefly(ctx, turn), context.DeadlineExceeded)
+			broken.Set(nil)
+			close(codec.gate)
+			if err := <-older; err != nil {
+				return 0, err
+			}
+			task, err := mem.Get(ctx, "t")
+			if err != nil || len(task.Metadata["k"]) == 0 {
+				t.Errorf("M1: a checkpoint has returned, and its change is not stored: %q, %v", task.Metadata, err)
+			}
+			return 0, nil
+		}))
+		rig.Ends(t, "M1", rig.Start(t, s.Client, f, 1, "t"), perdure.Completed)
 	})
 }

@@ -22,6 +22,7 @@ type Attempt struct {
 	input    []byte
 	previous []byte
 	meta     *Metadata
+	ending   *changes // of the metadata, to be written with the end; nil before
 
 	ctx context.Context // ends when the turn may no longer write
 	end context.CancelCauseFunc

@@ -3,9 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,55 +200,6 @@ func (c *stuckCodec) Encode(label string, plain []byte) ([]byte, error) {
 func (c *stuckCodec) Decode(_ string, stored []byte) ([]byte, error) { return stored, nil }
 
 func (c *stuckCodec) Digests(b []byte) []perdure.Digest { return []perdure.Digest{{Sum: string(b)}} }
-
-// A worker that is fenced while its turn waits for an earlier handler; and MaxRunning of a func through fences: never
-// more handlers inside than the limit.
-func TestAtt1MaxRunningOfAFuncHoldsThroughFencesWithHandlersThatIgnoreThem(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		f := perdure.NewFunc[int, int]("f", &rig.Options{MaxRunning: 2, MaxRecoveries: 1000})
-		st, broken := rig.Faulty(memstore.New())
-		var inside, most rig.Box[int]
-		byTask := map[string]int{}
-		var mu sync.Mutex
-		s := rig.Serve(t, st, perdure.Options{Lease: time.Second}, f.Bind(func(ctx context.Context, turn *rig.Turn) (int, error) {
-			inside.Change(func(n int) int { return n + 1 })
-			most.Change(func(n int) int { return max(n, inside.Get()) })
-			mu.Lock()
-			byTask[turn.TaskID()]++
-			if byTask[turn.TaskID()] > 1 {
-				t.Errorf("O1: two handlers of %s", turn.TaskID())
-			}
-			mu.Unlock()
-			rig.After(1700 * time.Millisecond)
-			mu.Lock()
-			byTask[turn.TaskID()]--
-			mu.Unlock()
-			inside.Change(func(n int) int { return n - 1 })
-			return 1, nil
-		}))
-		n := 0
-		broken.Set(func(c storetest.Call) storetest.Fault {
-			if c.Op == "Heartbeat" {
-				n++
-				if n%7 >= 3 {
-					return storetest.FailBefore
-				}
-			}
-			return storetest.None
-		})
-		for i := range 12 {
-			_, _ = f.Start(t.Context(), s.Client, 1, &perdure.StartOptions{TaskID: fmt.Sprint("t", i)})
-		}
-		rig.After(60 * time.Second)
-		broken.Set(nil)
-		for i := range 12 {
-			rig.Ends(t, "R1", rig.Attach(t, s.Client, f, fmt.Sprint("t", i)), perdure.Completed)
-		}
-		if most.Get() > 2 {
-			t.Errorf("MaxRunning: %d handlers at once", most.Get())
-		}
-	})
-}
 
 // A codec that hangs in a checkpoint does not keep a turn from its end by force.
 func TestACodecThatHangsDoesNotKeepATurnFromItsEnd(t *testing.T) {

@@ -36,6 +36,9 @@ func (p phase) String() string {
 	return [...]string{"arriving", "running", "drained", "expiring", "stray", "settling", "over"}[p]
 }
 
+// ending reports whether the end is being written.
+func (p phase) ending() bool { return p == settling || p == expiring }
+
 // holds reports whether the lease is held.
 func (p phase) holds() bool { return p != stray && p != over }
 

@@ -60,7 +60,9 @@ func (e *Engine) lookOnce(ctx context.Context, id string) {
 	switch {
 	case err == nil:
 		e.changed(t.Incarnation)
-		e.tell(t.Incarnation, t.Epoch, func(a *Attempt) { a.learn(t) })
+		if t.Worker != "" {
+			e.tell(t.Incarnation, t.Epoch, func(a *Attempt) { a.learn(t) })
+		}
 	case !store.Definite(err):
 		return // the engine has ended
 	}
@@ -74,7 +76,7 @@ func (e *Engine) lookOnce(ctx context.Context, id string) {
 // livesOf returns the attempts that hold a lease of a task and have not begun to write their end. e.mu is held.
 func (e *Engine) livesOf(id string) (lives []*life) {
 	for _, l := range e.roster.leases {
-		if l.task == id && l.phase != settling {
+		if l.task == id && !l.phase.ending() {
 			lives = append(lives, l)
 		}
 	}
@@ -96,7 +98,7 @@ func (a *Attempt) learn(t *store.Task) {
 // answer to that says more.
 func (a *Attempt) supersede(t *store.Task) {
 	a.e.mu.Lock()
-	ending := a.life.phase == settling
+	ending := a.life.phase.ending()
 	a.e.mu.Unlock()
 	switch {
 	case ending:

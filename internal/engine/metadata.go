@@ -20,7 +20,7 @@ type Metadata struct {
 	size   int
 	dirty  map[string]int // by changed key: the number of its last change
 	change int
-	sent   int // the number of the last change that was handed to the store
+	stored int // the number of the last change when the newest snapshot was made that the store has
 }
 
 // changes are those of a task's metadata that are not stored, as of one moment.
@@ -139,31 +139,22 @@ func (m *Metadata) unwritten() *changes {
 	return s
 }
 
-// send returns what of a snapshot is to be handed to the store now: nothing when a newer one was, which has all of it.
-// The pen is held.
-func (m *Metadata) send(s *changes) []store.Change {
+// unlessStored returns what of a snapshot is to be written: nothing when the store is known to have a newer one, which
+// covers it. The pen is held.
+func (m *Metadata) unlessStored(s *changes) []store.Change {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s.upTo < m.sent {
+	if s.upTo < m.stored {
 		return nil
 	}
-	m.sent = s.upTo
 	return s.list
-}
-
-// unsent notes that the store has refused a snapshot.
-func (m *Metadata) unsent(s *changes) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.sent == s.upTo {
-		m.sent = 0
-	}
 }
 
 // written forgets the changes of a snapshot, but not those made to the same keys since (M2).
 func (m *Metadata) written(s *changes) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.stored = max(m.stored, s.upTo)
 	for key, n := range s.numbers {
 		if m.dirty[key] == n {
 			delete(m.dirty, key)

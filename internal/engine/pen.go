@@ -62,7 +62,7 @@ func (p *pen) resend(ctx context.Context, a *Attempt) error {
 // heldUp hears of a write that the store does not take. When the handler has returned, the turn's end waits for it.
 func (a *Attempt) heldUp(err error) {
 	a.e.mu.Lock()
-	ending := a.life.phase == settling || a.life.phase == expiring
+	ending := a.life.phase.ending()
 	a.e.mu.Unlock()
 	if ending {
 		a.e.troubles.note(a, err)
@@ -90,11 +90,8 @@ func (a *Attempt) Checkpoint(ctx context.Context) error {
 	if err := a.emitter.tellLoss(); err != nil {
 		return err
 	}
-	req := &store.CheckpointRequest{Commit: true, Metadata: a.meta.send(s), Events: a.emitter.collect()}
+	req := &store.CheckpointRequest{Commit: true, Metadata: a.meta.unlessStored(s), Events: a.emitter.collect()}
 	if err := a.pen.write(ctx, a, req); err != nil {
-		if store.Definite(err) {
-			a.meta.unsent(s)
-		}
 		return a.lostBy(err)
 	}
 	a.meta.written(s)

@@ -21,7 +21,7 @@ func (a *Attempt) verdict(r report, s situation) *store.SettleRequest {
 	if err != nil {
 		return failed(&failure{typ: typeEncode, message: errorText(err.Error())}, s)
 	}
-	req.Metadata = changes.list
+	req.Metadata, a.ending = changes.list, changes
 	return req
 }
 
@@ -34,6 +34,9 @@ func (a *Attempt) settle(req *store.SettleRequest) *Attempt {
 	defer a.e.troubles.over(a)
 	if !a.askToKeep(req) {
 		return nil
+	}
+	if a.ending != nil && a.meta != nil { // a goroutine of the handler's may have written a checkpoint since
+		req.Metadata = a.meta.unlessStored(a.ending)
 	}
 	contents := req.Kind == store.SettleEnd || req.Kind == store.SettleRetry
 	s, err := a.send(req, !contents)
