@@ -211,7 +211,11 @@ func (p *player) begin(task string) {
 	fn := funcs[task[1]-'0']
 	input := fmt.Sprint("i", p.rand.IntN(60))
 	deliver := []perdure.Deliver{"", perdure.Enqueue, perdure.Replace, perdure.Reject}[p.rand.IntN(4)]
-	tolerate(p.w, p.w.Start(fn, task, input, scriptOf(input), func(q *perdure.StartRequest) { q.Deliver = deliver }))
+	err := p.w.Start(fn, task, input, scriptOf(input), func(q *perdure.StartRequest) { q.Deliver = deliver })
+	if fn == Renamed && errors.Is(err, perdure.ErrUnknownFunc) {
+		return // the first processes died before they could declare it, and the others do not know it
+	}
+	tolerate(p.w, err)
 }
 
 // burst offers some inputs at once.
