@@ -170,7 +170,10 @@ var breakages = []breakage{
 	{name: "down for two minutes", fault: storetest.FailBefore, down: 2 * time.Minute},
 }
 
-var step = flag.Int("every", 0, "make one of every so many runs of the enumeration: 1 makes all, 0 a sample that fits the store")
+var (
+	step = flag.Int("every", 0, "make one of every so many runs of the enumeration: 1 makes all, 0 a sample that fits the store")
+	lane = flag.Int("lane", -1, "which of them: those of the lanes 0 to every-1 are all; -1 chooses")
+)
 
 func TestEveryWriteOfEveryScenarioMayBreakOnMemory(t *testing.T) { enumerate(t, OnMemory, 2, 2) }
 
@@ -187,6 +190,9 @@ func enumerate(t *testing.T, at Place, processes, every int) {
 		every = *step
 	}
 	deaths, runs, skip := 0, 0, rand.IntN(every)
+	if *lane >= 0 {
+		skip = *lane
+	}
 	for _, s := range scenarios {
 		for slots := 1; slots <= processes; slots++ {
 			calls := countWrites(t, at, s, slots)
