@@ -111,3 +111,22 @@ func TestTheInnermostOfTheFirstFailuresIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// A suite that takes too long has found a mutation only if that names it.
+func TestOnlyTestsThatAMutationNamesFindItByHanging(t *testing.T) {
+	named := suite{pkg: "./a", run: "TestIt"}
+	for _, c := range []struct {
+		m    mutation
+		s    suite
+		want bool
+	}{
+		{mutation{tests: &named}, named, true},
+		{mutation{tests: &named}, suite{pkg: "./a"}, false},
+		{mutation{tests: &named}, suite{pkg: "./b", run: "TestIt"}, false},
+		{mutation{sim: true}, simulation, false},
+	} {
+		if got := c.m.names(c.s); got != c.want {
+			t.Errorf("%+v names %+v: got %t", c.m, c.s, got)
+		}
+	}
+}

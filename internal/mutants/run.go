@@ -48,7 +48,8 @@ func (m *mutation) suites() []suite {
 	return all
 }
 
-// A test that takes longer than this hangs: that is found, too.
+// A test that takes longer than this hangs. That finds a mutation if it is one of the tests that the mutation names: others
+// may be slow for reasons of their own.
 const hang = "10m"
 
 // errList says that a mutation is not one: it does not apply, or what it makes does not build.
@@ -86,12 +87,20 @@ func (r *results) ask(m *mutation, s suite, overlay string) (killer string, err 
 	if killer, err = s.ask(r.root, overlay); err != nil {
 		return "", err
 	}
+	if strings.Contains(killer, timedOut) && !m.names(s) {
+		return "", fmt.Errorf("%s took longer than %s: name the test that hangs, or try again on a quiet machine", s.pkg, hang)
+	}
 	if killer != "" {
 		if err := r.passes(s); err != nil {
 			return "", err
 		}
 	}
 	return killer, r.keep(path, killer)
+}
+
+// names reports whether a suite is the one that the mutation names.
+func (m *mutation) names(s suite) bool {
+	return m.tests != nil && s.pkg == m.tests.pkg && s.run == m.tests.run
 }
 
 // passes asks, once, whether a suite passes when nothing is mutated: else what it finds says nothing.
@@ -157,6 +166,9 @@ func (s suite) ask(root, overlay string) (killer string, err error) {
 	}
 	return s.pkg + ": " + failure(string(out)), nil
 }
+
+// timedOut is what go test says of a test that has taken too long.
+const timedOut = "panic: test timed out"
 
 var (
 	unbuilt = regexp.MustCompile(`(?m)^FAIL\t.*\[(build|setup) failed\]$`)

@@ -99,24 +99,8 @@ func TestWhatHasBegunOutlivesItsContext(t *testing.T) {
 // onOne returns a store on a pool of one connection, and that connection.
 func onOne(t *testing.T) (*Store, *pgxpool.Conn) {
 	t.Helper()
-	url := pgtest.URL(t)
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.MaxConns = 1
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	s, err := New(t.Context(), pool, &Options{Schema: pgtest.Schema(t, url), PollOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	register(t, s, "w")
-	conn, err := pool.Acquire(t.Context())
+	s := onPool(t, func(config *pgxpool.Config) { config.MaxConns = 1 })
+	conn, err := s.pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,12 +41,19 @@ func (c *trips) of(t *testing.T, call func() error) int64 {
 
 func traced(t *testing.T) (*Store, *trips) {
 	t.Helper()
-	url, c := pgtest.URL(t), &trips{}
+	c := &trips{}
+	return onPool(t, func(config *pgxpool.Config) { config.ConnConfig.Tracer = c }), c
+}
+
+// onPool returns a store on a pool of the test's, in which the worker w is registered.
+func onPool(t *testing.T, change func(*pgxpool.Config)) *Store {
+	t.Helper()
+	url := pgtest.URL(t)
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.ConnConfig.Tracer = c
+	change(config)
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +65,7 @@ func traced(t *testing.T) (*Store, *trips) {
 	}
 	t.Cleanup(func() { s.Close() })
 	register(t, s, "w")
-	return s, c
+	return s
 }
 
 // What callers wait for takes two round trips as a rule: one that reads and locks, and one that writes and commits.
