@@ -129,16 +129,16 @@ func (r *oneTask) EndTurn(t *store.Turn) error {
 	return nil
 }
 
-func (r *oneTask) PruneTurns(int64, int64) (int64, error)              { return 0, nil }
-func (r *oneTask) Metadata(int64) (map[string][]byte, error)           { return nil, nil }
-func (r *oneTask) SetMetadata(int64, []store.Change) error             { return nil }
-func (r *oneTask) AppendEvents(int64, []store.Event) error             { r.events++; return nil }
-func (r *oneTask) DropEvents(int64, int64, int) (int, bool, error)     { return 0, false, nil }
-func (r *oneTask) Publish(store.PublishedFunc) error                   { return nil }
-func (r *oneTask) Published(string) (*store.Settings, error)           { return nil, nil }
-func (r *oneTask) Expired(time.Time, int) ([]*store.Task, error)       { return nil, nil }
-func (r *oneTask) Trimmable(time.Time, int) ([]*store.Task, error)     { return nil, nil }
-func (r *oneTask) Forget(time.Time, int) (bool, error)                 { return false, nil }
+func (r *oneTask) PruneTurns(int64, int64) (int64, error)                { return 0, nil }
+func (r *oneTask) Metadata(int64) (map[string][]byte, error)             { return nil, nil }
+func (r *oneTask) SetMetadata(int64, []store.Change) error               { return nil }
+func (r *oneTask) AppendEvents(int64, []store.Event) error               { r.events++; return nil }
+func (r *oneTask) DropEvents(int64, int64, int) (int, bool, error)       { return 0, false, nil }
+func (r *oneTask) Publish(store.PublishedFunc) error                     { return nil }
+func (r *oneTask) Published(string) (*store.Settings, error)             { return nil, nil }
+func (r *oneTask) Expired(time.Time, int) ([]*store.Task, error)         { return nil, nil }
+func (r *oneTask) Trimmable(time.Time, int) ([]*store.Task, error)       { return nil, nil }
+func (r *oneTask) Forget(time.Time, int) (bool, error)                   { return false, nil }
 func (r *oneTask) NextDue(time.Time, []string) (at time.Time, err error) { return at, nil }
 
 func (r *oneTask) EmittedBefore(int64, time.Time, int) (number int64, next time.Time, err error) {

@@ -11,8 +11,8 @@ import (
 
 const (
 	sweepEvery   = 5 * time.Second
-	sweepLimit   = 500 // tasks and rows at once: some milliseconds of a store that writes
-	sweepPause   = 2   // after a piece there is a pause of so many times its duration
+	sweepLimit   = 500         // tasks and rows at once: some milliseconds of a store that writes
+	sweepPause   = 2           // after a piece there is a pause of so many times its duration
 	sweepMost    = time.Second // then the loop goes round before it sweeps on
 	auditEvery   = 30 * time.Second
 	auditPage    = 500
