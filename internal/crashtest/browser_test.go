@@ -63,7 +63,7 @@ func TestABrowserRejoinsOverKilledServers(t *testing.T) {
 	p := newPlace(t)
 	p.start("")
 	const steps, kills = 400, 2
-	if _, err := work.Start(t.Context(), p.client, Work{Steps: steps, PauseMS: 20, Every: 50}, &perdure.StartOptions{TaskID: "a"}); err != nil {
+	if _, err := work.Start(t.Context(), p.client, Work{Steps: steps, PauseMS: 50, Every: 50}, &perdure.StartOptions{TaskID: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	open(t, command, "http://"+p.listen+"/reader?"+url.Values{"task": {"a"}, "report": {address}}.Encode())
