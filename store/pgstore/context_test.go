@@ -55,7 +55,7 @@ func untilWaits(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	defer hangUp(conn)
-	for n := 0; n == 0 && s.writer.waiting() == 0; {
+	for n := 0; n == 0 && (s.writer == nil || s.writer.waiting() == 0); {
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%'||$1||'%'`, s.opts.Schema).Scan(&n)
 		if err != nil {
 			t.Fatal(err)

@@ -90,7 +90,7 @@ func (s *Store) judge(err error) error {
 		return err
 	}
 	probe := &op{ctx: context.Background(), run: probe}
-	if s.single(probe, s.pool, goneAlone) != nil || probe.err != nil {
+	if s.single(probe.ctx, probe, s.pool, goneAlone) != nil || probe.err != nil {
 		return err
 	}
 	return &store.ContentError{Err: s.explain(err)}

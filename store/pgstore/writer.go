@@ -295,14 +295,14 @@ func (w *writer) insist(o *op) error {
 	case <-o.ctx.Done():
 		return o.ctx.Err()
 	}
-	err := w.s.single(o, w.s.pool, goneAlone)
+	err := w.s.single(o.ctx, o, w.s.pool, goneAlone)
 	<-w.alone
 	if !locked(err) {
 		return err
 	}
 	w.hold(o.id, 1)
 	defer w.hold(o.id, -1)
-	o.ctx = context.WithoutCancel(o.ctx)
+	going := context.WithoutCancel(o.ctx)
 	limit, cancel := context.WithTimeout(context.Background(), w.limit)
 	defer cancel()
 	for delay := firstPause; pause(limit, delay); delay = min(2*delay, maxPause) {
@@ -311,7 +311,7 @@ func (w *writer) insist(o *op) error {
 		case <-limit.Done():
 			continue
 		}
-		err := w.s.single(o, w.s.pool, inBatch)
+		err := w.s.single(going, o, w.s.pool, inBatch)
 		<-w.again
 		if !locked(err) {
 			return err
@@ -336,13 +336,13 @@ func (w *writer) isHeld(id string) bool {
 }
 
 // single runs one operation in a transaction of its own, more than once if the database refuses it for reasons of
-// others. It is left out when its context ends while it waits for a connection.
-func (s *Store) single(o *op, pool *pgxpool.Pool, wait patience) (err error) {
+// others. It is left out when ctx ends while it waits for a connection.
+func (s *Store) single(ctx context.Context, o *op, pool *pgxpool.Pool, wait patience) (err error) {
 	within, cancel := bounded()
 	defer cancel()
 	for n := 0; n == 0 || contended(err) && n < tries; n++ {
 		var conn *pgxpool.Conn
-		if conn, err = s.connection(o.ctx, within, pool); err != nil {
+		if conn, err = s.connection(ctx, within, pool); err != nil {
 			break
 		}
 		var busy []*op
@@ -367,7 +367,7 @@ func beside[T any](ctx context.Context, s *Store, pool *pgxpool.Pool, o *op, f f
 	if s.writer.isClosed() {
 		return none, store.ErrClosed
 	}
-	err := s.single(o, pool, direct)
+	err := s.single(ctx, o, pool, direct)
 	if err == nil {
 		err = o.err
 	}
