@@ -116,9 +116,9 @@ func (m *mortal) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*s
 	return read(m, func() (*store.Beat, error) { return m.inner.Heartbeat(ctx, req) })
 }
 
-// Mail implements store.Store.
-func (m *mortal) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
-	return read(m, func() ([]store.Mail, error) { return m.inner.Mail(ctx, worker, after) })
+// Poll implements store.Store.
+func (m *mortal) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
+	return read(m, func() (*store.Polled, error) { return m.inner.Poll(ctx, req) })
 }
 
 // Sweep implements store.Store.

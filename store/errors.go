@@ -56,6 +56,20 @@ type ContentError struct{ Err error }
 func (e *ContentError) Error() string { return fmt.Sprintf("the store refuses the content: %v", e.Err) }
 func (e *ContentError) Unwrap() error { return e.Err }
 
+// LockedError says that an operation was not applied, because a transaction of somebody else holds what it is about, and
+// did so for as long as the store waits. Repeat it when that has ended.
+type LockedError struct {
+	TaskID      string
+	Incarnation int64 // when the task's ID is not known
+}
+
+func (e *LockedError) Error() string {
+	if e.TaskID == "" {
+		return fmt.Sprintf("the task with incarnation %d is held by a transaction of somebody else", e.Incarnation)
+	}
+	return fmt.Sprintf("task %s is held by a transaction of somebody else", e.TaskID)
+}
+
 // Definite reports whether err is an answer of the store: the operation was not applied and repeating
 // it is of no use. Any other error leaves the result unknown.
 func Definite(err error) bool {

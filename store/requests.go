@@ -130,10 +130,26 @@ type HeartbeatRequest struct {
 	First    bool
 	Replaces string // with First: a worker of the same process, which has stopped its turns: they are put back uncounted
 	Leave    bool   // the worker has released everything and is gone
-	MailSeen int64  // mail up to this number may be forgotten
 	Running  int
 	Info     WorkerInfo // with First
 	Funcs    []PublishedFunc
+}
+
+// PollRequest asks what there is for a worker.
+type PollRequest struct {
+	Worker  string
+	Seen    []int64  // numbers of mail that may be forgotten
+	Funcs   []string // for which the worker has room
+	Suspect bool     // and for one suspect of them (rule R4)
+}
+
+// MailPage is how many pieces of mail one Poll returns at most.
+const MailPage = 1000
+
+// Polled is the answer to a PollRequest.
+type Polled struct {
+	Mail []Mail // the oldest first: causes to interrupt turns, and the news that their lease is gone
+	Due  bool   // a task of these funcs is due, or a worker is dead whose tasks are to be put back
 }
 
 // PublishedFunc is a func that a worker runs.

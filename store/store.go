@@ -51,9 +51,10 @@ type Store interface {
 	// It fails with ErrWorkerDead when the worker has lapsed: a lapse is final.
 	Heartbeat(ctx context.Context, req *HeartbeatRequest) (*Beat, error)
 
-	// Mail returns what others have left for a worker's turns after the given sequence number, oldest
-	// first, at most 1,000: causes to interrupt them, and the news that their lease is gone.
-	Mail(ctx context.Context, worker string, after int64) ([]Mail, error)
+	// Poll tells a worker what there is for it: mail, and whether a Claim would find something. It is how a worker
+	// that has nothing to do asks, in one round trip whatever the number of its funcs. Mail stays until a later
+	// Poll says that it was seen.
+	Poll(ctx context.Context, req *PollRequest) (*Polled, error)
 
 	// Checkpoint writes events and, if Commit is set, metadata and the commit mark of a running turn.
 	// It is recognised when repeated by epoch and Number. Errors: ErrLeaseLost, *ContentError.

@@ -272,7 +272,7 @@ func (r *errand[T]) done(ctx context.Context, a *answer[T]) bool {
 		a.err = context.Cause(r.ctx)
 	case r.alone && ctx.Err() != nil:
 		a.err = ErrShuttingDown
-	case time.Since(r.begun) >= patience:
+	case time.Since(r.begun) >= patience, errors.As(a.err, new(*store.LockedError)):
 		a.err = fmt.Errorf("%w: %w", ErrUnavailable, a.err)
 	default:
 		r.taken = true

@@ -9,10 +9,12 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// The claim loop looks for work at least every claimPoll, and asks for at most claimBatch tasks at once.
+// The claim loop asks for at most claimBatch tasks at once, when there may be work: a poll has found some, or a hint tells of
+// it, a slot is free again, or a task falls due. Else it sleeps.
 const (
-	claimPoll  = 500 * time.Millisecond
 	claimBatch = 256
+	claimAgain = 500 * time.Millisecond // after a claim that has failed
+	claimSleep = time.Hour
 )
 
 // claimLoop takes due tasks, and recovers those of dead workers, until ctx ends.
@@ -35,27 +37,28 @@ func (e *Engine) claimAll(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
 		w, req := e.claimRequest()
 		if req == nil {
-			return claimPoll
+			return claimSleep
 		}
 		c, err := e.claim(w, req)
 		if err != nil {
 			if !errors.Is(err, store.ErrWorkerDead) && !errors.Is(err, ErrShuttingDown) && w.ctx.Err() == nil {
 				e.log.Warn("claim failed", "error", err)
 			}
-			return claimPoll
+			return claimAgain
 		}
 		if !c.More {
 			return untilDue(c)
 		}
 	}
-	return claimPoll
+	return claimSleep
 }
 
+// untilDue is when the next task falls due that the store knows of.
 func untilDue(c *store.Claimed) time.Duration {
 	if c.NextDue.IsZero() {
-		return claimPoll
+		return claimSleep
 	}
-	return min(claimPoll, max(c.NextDue.Sub(c.Now), 0)+time.Millisecond)
+	return min(claimSleep, max(c.NextDue.Sub(c.Now), 0)+time.Millisecond)
 }
 
 // claimRequest asks for what there is room for; nil while there is no registration. It reserves no slot, so that starts

@@ -98,7 +98,7 @@ type Engine struct {
 // bells wake the loops of an engine.
 type bells struct {
 	due   bell // the claim loop
-	post  bell // the mail loop
+	post  bell // the poll loop
 	audit bell // the audit of leases
 }
 
@@ -173,7 +173,7 @@ func (e *Engine) serve(ctx context.Context) error {
 	} else {
 		keeper.Go(func() { e.keep(keeping, base, stop) })
 		loops.Go(func() { e.claimLoop(serving) })
-		loops.Go(func() { e.mailLoop(keeping) })
+		loops.Go(func() { e.pollLoop(keeping) })
 		loops.Go(func() { e.sweepLoop(keeping) })
 	}
 	loops.Go(func() { e.listen(keeping, stop) })

@@ -129,17 +129,17 @@ func (r *oneTask) EndTurn(t *store.Turn) error {
 	return nil
 }
 
-func (r *oneTask) PruneTurns(int64, int64) (int64, error)              { return 0, nil }
-func (r *oneTask) Metadata(int64) (map[string][]byte, error)           { return nil, nil }
-func (r *oneTask) SetMetadata(int64, []store.Change) error             { return nil }
-func (r *oneTask) AppendEvents(int64, []store.Event) error             { r.events++; return nil }
-func (r *oneTask) DropEvents(int64, int64, int) (int, bool, error)     { return 0, false, nil }
-func (r *oneTask) Publish(store.PublishedFunc) error                   { return nil }
-func (r *oneTask) Published(string) (*store.Settings, error)           { return nil, nil }
-func (r *oneTask) Expired(time.Time, int) ([]*store.Task, error)       { return nil, nil }
-func (r *oneTask) Trimmable(time.Time, int) ([]*store.Task, error)     { return nil, nil }
-func (r *oneTask) Forget(time.Time, int) (bool, error)                 { return false, nil }
-func (r *oneTask) NextDue(string, time.Time) (at time.Time, err error) { return at, nil }
+func (r *oneTask) PruneTurns(int64, int64) (int64, error)                { return 0, nil }
+func (r *oneTask) Metadata(int64) (map[string][]byte, error)             { return nil, nil }
+func (r *oneTask) SetMetadata(int64, []store.Change) error               { return nil }
+func (r *oneTask) AppendEvents(int64, []store.Event) error               { r.events++; return nil }
+func (r *oneTask) DropEvents(int64, int64, int) (int, bool, error)       { return 0, false, nil }
+func (r *oneTask) Publish(store.PublishedFunc) error                     { return nil }
+func (r *oneTask) Published(string) (*store.Settings, error)             { return nil, nil }
+func (r *oneTask) Expired(time.Time, int) ([]*store.Task, error)         { return nil, nil }
+func (r *oneTask) Trimmable(time.Time, int) ([]*store.Task, error)       { return nil, nil }
+func (r *oneTask) Forget(time.Time, int) (bool, error)                   { return false, nil }
+func (r *oneTask) NextDue(time.Time, []string) (at time.Time, err error) { return at, nil }
 
 func (r *oneTask) EmittedBefore(int64, time.Time, int) (number int64, next time.Time, err error) {
 	return 0, next, nil
@@ -190,11 +190,6 @@ func (r *oneTask) AddMail(m store.Mail) error {
 	return nil
 }
 
-func (r *oneTask) DropMail(worker string, upTo int64) error {
-	r.dropMail(func(m store.Mail) bool { return m.Worker == worker && m.Seq <= upTo })
-	return nil
-}
-
 func (r *oneTask) dropMail(drop func(store.Mail) bool) {
 	r.mail = slices.DeleteFunc(slices.Clone(r.mail), drop)
 }
@@ -220,16 +215,17 @@ func (r *oneTask) pick(there bool) ([]*store.Task, error) {
 	return []*store.Task{r.row()}, nil
 }
 
-func (r *oneTask) LeasedTo(worker string, _ int) ([]*store.Task, error) {
-	return r.pick(r.task != nil && r.task.Worker == worker)
+func (r *oneTask) LeasedTo(worker string, _ int) (tasks []*store.Task, all bool, err error) {
+	tasks, err = r.pick(r.task != nil && r.task.Worker == worker)
+	return tasks, true, err
 }
 
 func (r *oneTask) LeasedBy(worker string, request int64) ([]*store.Task, error) {
 	return r.pick(r.task != nil && r.task.Worker == worker && r.task.Request == request)
 }
 
-func (r *oneTask) Due(_ string, suspect bool, now time.Time, _ int) ([]*store.Task, error) {
-	return r.pick(r.task != nil && r.task.Due && r.task.Suspect == suspect && !r.task.NotBefore.After(now))
+func (r *oneTask) Due(now time.Time, plain, suspects []store.ClaimFunc) ([]*store.Task, error) {
+	return r.pick(len(plain) > 0 && r.task != nil && r.task.Due && (len(suspects) > 0 || !r.task.Suspect) && !r.task.NotBefore.After(now))
 }
 
 func (r *oneTask) Ending(now time.Time, _ int) ([]*store.Task, error) {

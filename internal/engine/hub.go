@@ -25,7 +25,6 @@ type hub struct {
 	mu      sync.Mutex
 	waiters map[int64]map[chan struct{}]bool // by incarnation
 	count   int
-	mail    int64 // the last piece of mail that was delivered
 	next    time.Time
 	pending bool // a wakeSome is to come
 }
@@ -118,16 +117,4 @@ func (e *Engine) allChanged() {
 func (e *Engine) anyChanged() {
 	e.hub.wakeSome()
 	e.streams.wakeSome()
-}
-
-func (h *hub) seenMail() int64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.mail
-}
-
-func (h *hub) sawMail(seq int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.mail = max(h.mail, seq)
 }

@@ -141,7 +141,7 @@ func (e *Engine) renew(ctx context.Context, w *registration) error {
 		if err := e.untilBeat(renewing, w); err != nil {
 			return err
 		}
-		b, err := e.beat(renewing, &store.HeartbeatRequest{Worker: w.id, Lease: e.cfg.Lease, Running: e.count(), MailSeen: e.hub.seenMail()})
+		b, err := e.beat(renewing, &store.HeartbeatRequest{Worker: w.id, Lease: e.cfg.Lease, Running: e.count()})
 		if err != nil {
 			return err
 		}

@@ -133,6 +133,9 @@ func TestALateAnswerToASteerDoesNotInterruptItsOwnTurn(t *testing.T) {
 	})
 }
 
+// polled is when a worker has asked what there is for it.
+const polled = 1001 * time.Millisecond
+
 // beforeEntry does something to a task while the lease of its turn is on its way to the engine, and
 // returns the causes that its handler is entered with.
 func beforeEntry(t *testing.T, elsewhere bool, do func(t *testing.T, c perdure.Client, f *rig.Func)) *perdure.Causes {
@@ -155,16 +158,16 @@ func beforeEntry(t *testing.T, elsewhere bool, do func(t *testing.T, c perdure.C
 		}
 		release := st.hold("Claim")
 		rig.Start(t, client.Client(), f, 1, "t")
-		rig.After(time.Second)
+		rig.After(polled)
 		rig.Is(t, "status while the lease is on its way", rig.Task(t, s.Client, "t").Status, perdure.InProgress)
 		if elsewhere {
 			do(t, client.Client(), f)
-			rig.After(time.Second)
+			rig.After(polled)
 		} else {
 			do(t, s.Client, f)
 		}
 		release()
-		rig.After(time.Second)
+		rig.After(polled)
 	})
 	return causes.Get()
 }
@@ -220,7 +223,7 @@ func TestPendingIsLive(t *testing.T) {
 		rig.Start(t, s.Client, k.f, 1, "t")
 		behind := func(c perdure.Client, deliver perdure.Deliver) *perdure.Handle[int] {
 			h := rig.StartWith(t, c, k.f, 2, &perdure.StartOptions{TaskID: "t", Deliver: deliver})
-			rig.After(time.Second)
+			rig.After(polled)
 			return h
 		}
 		for where, c := range map[string]perdure.Client{"here": s.Client, "elsewhere": other.Client()} {
@@ -229,7 +232,7 @@ func TestPendingIsLive(t *testing.T) {
 			behind(c, perdure.Enqueue)
 			rig.Is(t, "G6: Pending after another from "+where, k.now.Load().Pending(), 2)
 			h.Cancel(t.Context(), "")
-			rig.After(time.Second)
+			rig.After(polled)
 			rig.Is(t, "G3: Pending after one was withdrawn "+where, k.now.Load().Pending(), 1)
 			rig.Is(t, "G3: causes", k.now.Load().Causes(), perdure.Causes{})
 			k.next()

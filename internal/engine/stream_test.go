@@ -354,12 +354,12 @@ func TestWhatIsTrimmedIsAGap(t *testing.T) {
 	rig.In(t, perdure.Options{}, func(t *testing.T, s *rig.Server) {
 		h := rig.Start(t, s.Client, f, 9, "t")
 		rig.Ends(t, "E5", h, perdure.Completed)
-		rig.After(2 * time.Second)
+		rig.After(6 * time.Second)
 		rig.Is(t, "E5: from the beginning", rig.All(t, h.Events(t.Context(), 0)), "gap:8 88 99 10!completed end:completed")
 		rig.Is(t, "E5: from the last that is gone", rig.All(t, h.Events(t.Context(), 7)), "88 99 10!completed end:completed")
 		second := rig.Start(t, s.Client, f, 9, "t")
 		rig.Ends(t, "E5", second, perdure.Completed)
-		rig.After(2 * time.Second)
+		rig.After(6 * time.Second)
 		rig.Is(t, "E5: to an end that is gone", rig.All(t, h.Events(t.Context(), 0)), "gap:18 end:completed")
 		rig.Is(t, "E5: committed", rig.All(t, second.CommittedEvents(t.Context(), 0)), "gap:18 188 199 20!completed end:completed")
 	}, f.Bind(func(ctx context.Context, turn *rig.Turn) (int, error) {

@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	sweepEvery   = time.Second
-	sweepLimit   = 500 // tasks and rows at once: some milliseconds of a store that writes
-	sweepPause   = 2   // after a piece there is a pause of so many times its duration
+	sweepEvery   = 5 * time.Second
+	sweepLimit   = 500         // tasks and rows at once: some milliseconds of a store that writes
+	sweepPause   = 2           // after a piece there is a pause of so many times its duration
+	sweepMost    = time.Second // then the loop goes round before it sweeps on
 	auditEvery   = 30 * time.Second
 	auditPage    = 500
 	waitingEvery = 5 * time.Second
@@ -22,7 +23,7 @@ const (
 // sweepLoop does the store's housekeeping, counts what waits for funcs that are not bound here, and looks for leases
 // that nobody here knows of.
 func (e *Engine) sweepLoop(ctx context.Context) {
-	sweep := time.NewTicker(sweepEvery)
+	sweep := time.NewTimer(sweepEvery)
 	defer sweep.Stop()
 	audit := time.NewTicker(auditEvery)
 	defer audit.Stop()
@@ -33,7 +34,7 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sweep.C:
-			e.sweep(ctx)
+			sweep.Reset(e.sweep(ctx))
 		case <-waiting.C:
 			e.countWaiting(ctx)
 		case <-audit.C:
@@ -44,23 +45,24 @@ func (e *Engine) sweepLoop(ctx context.Context) {
 	}
 }
 
-// sweep does what there is to do, for no longer than until the next sweep, in pieces with pauses between them: others
-// want to write too.
-func (e *Engine) sweep(ctx context.Context) {
-	for begun := time.Now(); ctx.Err() == nil && time.Since(begun) < sweepEvery; {
+// sweep does what there is to do, in pieces with pauses between them: others want to write too. It returns when to sweep
+// again.
+func (e *Engine) sweep(ctx context.Context) time.Duration {
+	for begun := time.Now(); ctx.Err() == nil && time.Since(begun) < sweepMost; {
 		piece := time.Now()
 		s, err := try(ctx, e, lastWrites, func(ctx context.Context) (*store.Swept, error) { return e.store.Sweep(ctx, sweepLimit) })
 		if err != nil {
-			return
+			return sweepEvery
 		}
 		if s.Ended > 0 {
 			e.allChanged()
 			e.bells.due.ring()
 		}
 		if !s.More || !pause(ctx, sweepPause*time.Since(piece)) {
-			return
+			return sweepEvery
 		}
 	}
+	return 0
 }
 
 // countWaiting looks for due tasks of funcs that are not bound here. They are left alone, counted, and

@@ -92,16 +92,16 @@ func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
 	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Swept, error) { return rules.Sweep(r, now, limit) })
 }
 
-// Mail implements store.Store.
-func (s *Store) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
-	return do(ctx, s, func(rules.Rows, time.Time) ([]store.Mail, error) {
-		var mail []store.Mail
-		for _, m := range s.rows.mail[worker] {
-			if m.Seq > after && len(mail) < 1000 {
-				mail = append(mail, m)
-			}
+// Poll implements store.Store.
+func (s *Store) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
+	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Polled, error) {
+		mail := s.rows.mail[req.Worker]
+		if len(req.Seen) > 0 {
+			mail = slices.DeleteFunc(mail, func(m store.Mail) bool { return slices.Contains(req.Seen, m.Seq) })
+			s.rows.mail[req.Worker] = mail
 		}
-		return mail, nil
+		due, err := rules.Waits(r, now, req)
+		return &store.Polled{Mail: slices.Clone(mail[:min(store.MailPage, len(mail))]), Due: due}, err
 	})
 }
 

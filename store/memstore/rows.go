@@ -380,11 +380,6 @@ func (r *rows) AddMail(m store.Mail) error {
 	return nil
 }
 
-func (r *rows) DropMail(worker string, upTo int64) error {
-	r.mail[worker] = slices.DeleteFunc(r.mail[worker], func(m store.Mail) bool { return m.Seq <= upTo })
-	return nil
-}
-
 func (r *rows) Published(name string) (*store.Settings, error) {
 	s, ok := r.funcs[name]
 	if !ok {
@@ -420,19 +415,30 @@ func (r *rows) where(index map[int64]bool, limit int, at func(*store.Task) int64
 
 func none(*store.Task) int64 { return 0 }
 
-func (r *rows) LeasedTo(worker string, limit int) ([]*store.Task, error) {
-	return r.where(r.leased[worker], limit, none, func(*store.Task) bool { return true }), nil
+func (r *rows) LeasedTo(worker string, limit int) ([]*store.Task, bool, error) {
+	tasks := r.where(r.leased[worker], limit, none, func(*store.Task) bool { return true })
+	return tasks, len(tasks) == len(r.leased[worker]), nil
 }
 
 func (r *rows) LeasedBy(worker string, request int64) ([]*store.Task, error) {
 	return r.where(r.leased[worker], -1, none, func(t *store.Task) bool { return t.Request == request }), nil
 }
 
-// Due takes the first of those that waited for a time by that time, as stores do that cannot put all of them in order.
-func (r *rows) Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) {
+func (r *rows) Due(now time.Time, plain, suspects []store.ClaimFunc) (due []*store.Task, err error) {
+	for _, f := range plain {
+		due = append(due, r.dueOf(f, false, now)...)
+	}
+	for _, f := range suspects {
+		due = append(due, r.dueOf(f, true, now)...)
+	}
+	return due, nil
+}
+
+// dueOf takes the first of those that waited for a time by that time, as stores do that cannot put all of them in order.
+func (r *rows) dueOf(f store.ClaimFunc, suspect bool, now time.Time) []*store.Task {
 	place := func(t *store.Task) int64 { return t.Place }
 	due := r.where(r.due, -1, place, func(t *store.Task) bool {
-		return t.Func == fn && t.Suspect == suspect && !t.NotBefore.After(now)
+		return t.Func == f.Name && t.Suspect == suspect && !t.NotBefore.After(now)
 	})
 	slices.SortStableFunc(due, func(a, b *store.Task) int { return a.NotBefore.Compare(b.NotBefore) })
 	timed := slices.IndexFunc(due, func(t *store.Task) bool { return !t.NotBefore.IsZero() })
@@ -440,12 +446,12 @@ func (r *rows) Due(fn string, suspect bool, now time.Time, limit int) ([]*store.
 		timed = len(due)
 	}
 	atOnce, byTime := due[:timed], due[timed:]
-	return rules.InLine(limit, atOnce[:min(limit, len(atOnce))], byTime[:min(limit, len(byTime))]), nil
+	return rules.InLine(f.Limit, atOnce[:min(f.Limit, len(atOnce))], byTime[:min(f.Limit, len(byTime))])
 }
 
-func (r *rows) NextDue(fn string, now time.Time) (time.Time, error) {
+func (r *rows) NextDue(now time.Time, funcs []string) (time.Time, error) {
 	at := func(t *store.Task) int64 { return t.NotBefore.UnixMicro() }
-	tasks := r.where(r.due, 1, at, func(t *store.Task) bool { return t.Func == fn && t.NotBefore.After(now) })
+	tasks := r.where(r.due, 1, at, func(t *store.Task) bool { return slices.Contains(funcs, t.Func) && t.NotBefore.After(now) })
 	if len(tasks) == 0 {
 		return time.Time{}, nil
 	}

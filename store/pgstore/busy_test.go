@@ -37,7 +37,7 @@ func TestAClaimDoesNotWaitForWhatOthersWrite(t *testing.T) {
 			got = append(got, e.Task.ID)
 		}
 	}
-	unlock := locked(t, s, `SELECT FROM perdure.tasks WHERE id IN ('late-1', 'now-1') FOR UPDATE`)
+	unlock := lockedTask(t, s, `SELECT FROM perdure.tasks WHERE id IN ('late-1', 'now-1') FOR UPDATE`)
 	claim(2)
 	same(t, "claimed beside what is being written", strings.Join(got, " "), "late-2 now-2")
 	unlock()

@@ -23,7 +23,6 @@ type changes struct {
 	funcs     []store.PublishedFunc
 	workers   []*store.Worker
 	gone      []string // workers
-	seen      []store.Mail
 	mail      []store.Mail
 }
 
@@ -75,8 +74,9 @@ func (t *tx) queueFuncs(b *pgx.Batch, funcs []store.PublishedFunc) error {
 	return nil
 }
 
-// queueWorkers writes workers and mail. The numbers of a worker's mail are given under a lock that is held until they
-// can be read, so that who has read up to a number has missed none below it.
+// queueWorkers writes workers and mail. Who sends mail locks nothing that others lock: a worker reads all the mail that it
+// has not seen, in whatever order that was committed. A worker of version 2 reads mail in the order of its numbers, and has
+// a row in mailboxes; who sends to that one locks the row until the numbers can be read, so that it misses none.
 func (t *tx) queueWorkers(b *pgx.Batch, c *changes) error {
 	boxes := slices.Concat(c.gone, column(c.mail, func(m store.Mail) string { return m.Worker }))
 	if len(boxes) > 0 {
@@ -91,9 +91,6 @@ func (t *tx) queueWorkers(b *pgx.Batch, c *changes) error {
 		if err := t.queueWorker(b, w); err != nil {
 			return err
 		}
-	}
-	for _, m := range c.seen {
-		b.Queue(t.s.sql(sqlDropMail), m.Worker, m.Seq)
 	}
 	if len(c.mail) > 0 {
 		b.Queue(t.s.sql(sqlInsertMail),
@@ -116,8 +113,5 @@ func (t *tx) queueWorker(b *pgx.Batch, w *store.Worker) error {
 	}
 	b.Queue(t.s.sql(sqlPutWorker), w.ID, w.Info.Host, w.Info.PID, w.Info.Program, w.Info.Version, funcs, w.Running,
 		micros(w.StartedAt), micros(w.BeatAt), micros(w.ExpiresAt), w.Dead, w.Stopped)
-	if w.StartedAt.Equal(w.BeatAt) {
-		b.Queue(t.s.sql(sqlPutMailbox), w.ID)
-	}
 	return nil
 }

@@ -19,8 +19,8 @@ func TestContexts(t *testing.T) {
 	storetest.RunContexts(t, func(t *testing.T) store.Store { return openAt(t, url, Options{Schema: pgtest.Schema(t, url)}) })
 }
 
-// locked locks rows until the returned function is called.
-func locked(t *testing.T, s *Store, sql string) (unlock func()) {
+// lockedTask locks rows until the returned function is called.
+func lockedTask(t *testing.T, s *Store, sql string) (unlock func()) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), pgtest.URL(t))
 	if err != nil {
@@ -37,6 +37,16 @@ func locked(t *testing.T, s *Store, sql string) (unlock func()) {
 	return func() { commit(t, tx) }
 }
 
+// waiting is how many operations of a store have met a lock and look again and again.
+func (w *writer) waiting() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, of := range w.held {
+		n += of
+	}
+	return n
+}
+
 // untilWaits waits until an operation of a store waits for a lock.
 func untilWaits(t *testing.T, s *Store) {
 	t.Helper()
@@ -45,7 +55,7 @@ func untilWaits(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	defer hangUp(conn)
-	for n := 0; n == 0; {
+	for n := 0; n == 0 && (s.writer == nil || s.writer.waiting() == 0); {
 		err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%'||$1||'%'`, s.opts.Schema).Scan(&n)
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +92,7 @@ func TestWhatHasBegunOutlivesItsContext(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := guarded(t)
 			lease := leased(t, s, "one", "w", 0)
-			unlock := locked(t, s, c.lock)
+			unlock := lockedTask(t, s, c.lock)
 			ctx, cancel := context.WithCancel(t.Context())
 			answer := make(chan error, 1)
 			go func() { answer <- c.write(ctx, s, lease) }()
@@ -110,6 +120,11 @@ func onOne(t *testing.T) (*Store, *pgxpool.Conn) {
 // What waits for a connection is left out when its context ends.
 func TestWhatWaitsForAConnectionEndsWithItsContext(t *testing.T) {
 	s, taken := onOne(t)
+	beats, err := s.beats.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer beats.Release()
 	for name, write := range map[string]func(context.Context) error{
 		"Heartbeat": func(ctx context.Context) error {
 			_, err := s.Heartbeat(ctx, &store.HeartbeatRequest{Worker: "late", Lease: time.Minute, First: true})

@@ -11,16 +11,18 @@ import (
 	"github.com/perdure/perdure/store/rules"
 )
 
-// Statements that look for tasks, and lock those that nobody else has locked.
+// Statements that look for tasks, and lock those that nobody else has locked: who looks for work waits for nobody. Funcs
+// come with how many tasks of each are wanted.
 const (
 	sqlLeasedTo = `SELECT ` + taskRead + ` FROM perdure.tasks
-		WHERE worker = $1 AND worker <> '' ORDER BY key LIMIT $2 FOR UPDATE`
-	sqlLeasedBy = `SELECT ` + taskRead + ` FROM perdure.tasks
-		WHERE worker = $1 AND worker <> '' AND request = $2 ORDER BY key FOR UPDATE`
-	sqlDue = `SELECT ` + taskRead + ` FROM perdure.tasks
-		WHERE func = $1 AND suspect = $2 AND due_at = 1 ORDER BY place, key LIMIT $3 FOR UPDATE SKIP LOCKED`
-	sqlDelayed = `SELECT ` + taskRead + ` FROM perdure.tasks
-		WHERE func = $1 AND suspect = $2 AND due_at > 1 AND due_at <= $4 ORDER BY due_at, key LIMIT $3 FOR UPDATE SKIP LOCKED`
+		WHERE worker = $1 AND worker <> '' ORDER BY key LIMIT $2 FOR UPDATE SKIP LOCKED`
+	sqlLeasedMore = `SELECT EXISTS (SELECT FROM perdure.tasks WHERE worker = $1 AND worker <> '' AND key <> ALL ($2))`
+	sqlLeasedBy   = `SELECT ` + taskRead + ` FROM perdure.tasks
+		WHERE worker = $1 AND worker <> '' AND request = $2 ORDER BY key`
+	eachFunc = `SELECT t.* FROM unnest($1::text[], $2::bigint[]) AS f (name, most), LATERAL (SELECT ` + taskRead + ` FROM perdure.tasks
+		WHERE func = f.name AND suspect = $3 AND `
+	sqlDue     = eachFunc + `due_at = 1 ORDER BY place, key LIMIT f.most FOR UPDATE SKIP LOCKED) t`
+	sqlDelayed = eachFunc + `due_at > 1 AND due_at <= $4 ORDER BY due_at, key LIMIT f.most FOR UPDATE SKIP LOCKED) t`
 	sqlExpired = `SELECT ` + taskRead + ` FROM perdure.tasks
 		WHERE expires_at > 0 AND expires_at <= $1 ORDER BY expires_at, key LIMIT $2 FOR UPDATE SKIP LOCKED`
 	sqlEnding = `SELECT ` + taskRead + ` FROM perdure.tasks
@@ -28,10 +30,10 @@ const (
 		ORDER BY end_by, key LIMIT $2 FOR UPDATE SKIP LOCKED`
 	sqlTrimmable = `SELECT ` + taskRead + ` FROM perdure.tasks
 		WHERE trim_at > 0 AND trim_at <= $1 ORDER BY trim_at, key LIMIT $2 FOR UPDATE SKIP LOCKED`
-	sqlNextDue = `SELECT coalesce(min(at), 0) FROM
-		((SELECT due_at AS at FROM perdure.tasks WHERE func = $1 AND NOT suspect AND due_at > 0 AND due_at > $2 ORDER BY due_at LIMIT 1)
+	sqlNextDue = `SELECT coalesce(min(d.at), 0) FROM unnest($1::text[]) AS f (name), LATERAL
+		((SELECT due_at AS at FROM perdure.tasks WHERE func = f.name AND NOT suspect AND due_at > 0 AND due_at > $2 ORDER BY due_at LIMIT 1)
 		UNION ALL
-		(SELECT due_at FROM perdure.tasks WHERE func = $1 AND suspect AND due_at > 0 AND due_at > $2 ORDER BY due_at LIMIT 1)) d`
+		(SELECT due_at FROM perdure.tasks WHERE func = f.name AND suspect AND due_at > 0 AND due_at > $2 ORDER BY due_at LIMIT 1)) d`
 )
 
 // statement is a statement with its arguments.
@@ -64,12 +66,18 @@ func (t *tx) lookFor(all ...statement) ([]*store.Task, error) {
 	return found, t.send(b)
 }
 
-// LeasedTo implements rules.Rows. It waits for tasks that are being written: none is left out.
-func (t *tx) LeasedTo(worker string, limit int) ([]*store.Task, error) {
-	return t.look(sqlLeasedTo, worker, limit)
+// LeasedTo implements rules.Rows. The worker is locked, so that nothing is being leased to it.
+func (t *tx) LeasedTo(worker string, limit int) (tasks []*store.Task, all bool, err error) {
+	if tasks, err = t.look(sqlLeasedTo, worker, limit); err != nil {
+		return nil, false, err
+	}
+	more := false
+	keys := column(tasks, func(t *store.Task) int64 { return t.Incarnation })
+	err = t.query(sqlLeasedMore, func(rows pgx.Rows) error { return rows.Scan(&more) }, worker, keys)
+	return tasks, !more, err
 }
 
-// LeasedBy implements rules.Rows. It waits as LeasedTo does.
+// LeasedBy implements rules.Rows. It locks nothing: what others write meanwhile, they tell the worker by mail.
 func (t *tx) LeasedBy(worker string, request int64) ([]*store.Task, error) {
 	held, err := t.look(sqlLeasedBy, worker, request)
 	if err != nil {
@@ -79,24 +87,47 @@ func (t *tx) LeasedBy(worker string, request int64) ([]*store.Task, error) {
 }
 
 // Due implements rules.Rows. Tasks that others are writing are left out.
-func (t *tx) Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) {
-	due, err := t.lookFor(
-		statement{sqlDue, []any{fn, suspect, limit}},
-		statement{sqlDelayed, []any{fn, suspect, limit, micros(now)}})
+func (t *tx) Due(now time.Time, plain, suspects []store.ClaimFunc) ([]*store.Task, error) {
+	var all []statement
+	for i, funcs := range [][]store.ClaimFunc{plain, suspects} {
+		if len(funcs) == 0 {
+			continue
+		}
+		names := column(funcs, func(f store.ClaimFunc) string { return f.Name })
+		most := column(funcs, func(f store.ClaimFunc) int64 { return int64(f.Limit) })
+		all = append(all, statement{sqlDue, []any{names, most, i == 1}}, statement{sqlDelayed, []any{names, most, i == 1, micros(now)}})
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	found, err := t.lookFor(all...)
 	if err != nil {
 		return nil, err
 	}
-	due = rules.InLine(limit, due)
+	due := slices.Concat(first(found, plain, false), first(found, suspects, true))
 	return due, t.loadEntries(due)
 }
 
-// NextDue implements rules.Rows.
-func (t *tx) NextDue(fn string, now time.Time) (time.Time, error) {
-	if err := t.flush(); err != nil {
-		return time.Time{}, err
+// first returns the first tasks in the line of each func.
+func first(found []*store.Task, funcs []store.ClaimFunc, suspect bool) (due []*store.Task) {
+	of := map[string][]*store.Task{}
+	for _, t := range found {
+		if t.Suspect == suspect {
+			of[t.Func] = append(of[t.Func], t)
+		}
 	}
-	var at time.Time
-	err := t.query(sqlNextDue, func(rows pgx.Rows) error { return rows.Scan((*instant)(&at)) }, fn, micros(now))
+	for _, f := range funcs {
+		due = append(due, rules.InLine(f.Limit, of[f.Name])...)
+	}
+	return due
+}
+
+// NextDue implements rules.Rows.
+func (t *tx) NextDue(now time.Time, funcs []string) (at time.Time, err error) {
+	if err := t.flush(); err != nil || len(funcs) == 0 {
+		return at, err
+	}
+	err = t.query(sqlNextDue, func(rows pgx.Rows) error { return rows.Scan((*instant)(&at)) }, funcs, micros(now))
 	return at, err
 }
 

@@ -14,6 +14,20 @@ import (
 // errBusy says that a task stayed locked by others.
 var errBusy = errors.New("task is locked by others")
 
+// locked reports whether an operation met what others have locked for themselves: a row, or one with the same key that is
+// being made; or a table.
+func locked(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return errors.Is(err, errBusy) || ok && answer.Code == pgerrLockTimeout
+}
+
+// tableLocked reports whether a batch met a table that somebody has locked: then Postgres names no row. The only rows that
+// a batch waits for are those that others are making.
+func tableLocked(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && answer.Code == pgerrLockTimeout && answer.Where == ""
+}
+
 // contended reports whether the database did not apply a transaction because of what others did at the same time.
 func contended(err error) bool {
 	if errors.Is(err, errBusy) {
@@ -76,7 +90,7 @@ func (s *Store) judge(err error) error {
 		return err
 	}
 	probe := &op{ctx: context.Background(), run: probe}
-	if s.single(probe) != nil || probe.err != nil {
+	if s.single(probe.ctx, probe, s.pool, goneAlone) != nil || probe.err != nil {
 		return err
 	}
 	return &store.ContentError{Err: s.explain(err)}

@@ -133,7 +133,7 @@ func TestAFrozenTransactionLosesItsLocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	frozen := a.newTx(t.Context(), conn.Conn(), true)
+	frozen := a.newTx(t.Context(), conn.Conn(), direct)
 	if _, err := frozen.begin([]*op{{id: "one"}, {worker: "w"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func TestOfferTxIsNothingWithoutTheCommit(t *testing.T) {
 	if _, err := s.Get(t.Context(), "one"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("after the rollback: %v, want not found", err)
 	}
-	if mail, err := s.Mail(t.Context(), "w", 0); err != nil || len(mail) != 0 {
+	if mail, err := mailOf(t, s, "w"); err != nil || len(mail) != 0 {
 		t.Errorf("mail of a steer that was rolled back: %v, %v", mail, err)
 	}
 	if task, err := s.Get(t.Context(), "running"); err != nil || task.Queued != 0 {
@@ -168,4 +168,14 @@ func TestOtherStoresTakePartInNoTransaction(t *testing.T) {
 	if !errors.Is(err, perdure.ErrTx) {
 		t.Errorf("got %v, want ErrTx", err)
 	}
+}
+
+// mailOf returns all mail of a worker.
+func mailOf(t *testing.T, s store.Store, worker string) ([]store.Mail, error) {
+	t.Helper()
+	p, err := s.Poll(t.Context(), &store.PollRequest{Worker: worker})
+	if err != nil {
+		return nil, err
+	}
+	return p.Mail, nil
 }

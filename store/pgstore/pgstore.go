@@ -27,13 +27,16 @@ import (
 
 // Store is a store in a Postgres database. Use [Open] or [New].
 type Store struct {
-	pool   *pgxpool.Pool
-	owned  bool // the pool is closed with the store
-	texts  texts
-	opts   Options
-	writer *writer
-	shared shared
-	news   *notifier
+	pool    *pgxpool.Pool
+	owned   bool          // the pool is closed with the store
+	beats   *pgxpool.Pool // one connection, for heartbeats
+	polls   *pgxpool.Pool // one connection, for what a worker asks and claims
+	readers chan struct{} // holds a token for each read on the pool
+	texts   texts
+	opts    Options
+	writer  *writer
+	shared  shared
+	news    *notifier
 }
 
 var (
@@ -51,6 +54,10 @@ type Options struct {
 
 	// Writers is how many batches of operations are written at the same time, each on a connection. Default 2.
 	Writers int
+
+	// Readers is how many reads, such as those of watchers and of HTTP requests, are made at the same time, each on a
+	// connection. Others wait. Default 4.
+	Readers int
 
 	// PollOnly uses neither LISTEN nor NOTIFY: what other processes write is found by polling, within about a
 	// second. For databases without them. That notifications do not arrive, as behind PgBouncer, is found out
@@ -87,6 +94,9 @@ func (o *Options) withDefaults() Options {
 	if opts.Writers <= 0 {
 		opts.Writers = 2
 	}
+	if opts.Readers <= 0 {
+		opts.Readers = 4
+	}
 	return opts
 }
 
@@ -100,12 +110,20 @@ const maxIdentifier = 63
 // that one still lives. A network that is cut without a word would else hold up one operation after the other.
 const answerWithin = 5 * time.Second
 
-// defaultConns is how many connections a store's own pool may open, unless the URL says pool_max_conns.
-const defaultConns = 10
+// besideConns is how many connections of its pool a store uses at most at once, beside those of writers and readers: for
+// operations that go alone, a notification, a sweep.
+const besideConns = aloneOps + againOps + 2
+
+// poolConns is how many connections of its pool a store uses at most at once.
+func (o *Options) poolConns() int { return o.Writers + o.Readers + besideConns }
 
 // Open connects to the database at url, a URL or a key=value string as pgx reads them, and creates or migrates the
-// tables when needed. The URL may also say schema=NAME. Its pool opens at most ten connections unless the URL says
-// pool_max_conns; with Listen comes one more. ctx bounds the opening. It starts goroutines that live until Close.
+// tables when needed. The URL may also say schema=NAME. ctx bounds the opening. It starts goroutines that live until
+// Close.
+//
+// A store opens at most Options.Writers, Options.Readers and six connections, which are twelve by default, in a pool
+// unless the URL says pool_max_conns; and two beside it, so that nothing in the pool holds up a worker: one for
+// heartbeats, one for what the worker asks for. With Listen comes one more.
 //
 // Behind a pooler in transaction mode, such as PgBouncer, the URL must say default_query_exec_mode=cache_describe.
 func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
@@ -118,7 +136,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 		given.Schema = cmp.Or(named, DefaultSchema)
 	}
 	if !saysMaxConns(url) {
-		config.MaxConns = defaultConns
+		config.MaxConns = int32(given.poolConns())
 	}
 	config.PingTimeout = answerWithin
 	if config.ConnConfig.ConnectTimeout == 0 {
@@ -147,8 +165,8 @@ func takeSchema(config *pgx.ConnConfig) string {
 const schemaParam = "schema"
 
 // New is Open on a pool of the caller's, which stays open when the store is closed. The store takes up to
-// Options.Writers and ten more connections from it at once, each for the time of one transaction, never two for one
-// operation.
+// Options.Writers, Options.Readers and six connections from it at once, each for the time of one transaction, never two
+// for one operation, and opens two of its own, as the pool's configuration says.
 func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
 	s := &Store{pool: pool, opts: opts.withDefaults()}
 	s.texts.schema = s.opts.Schema
@@ -158,9 +176,25 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error)
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", s.where(), err)
 	}
+	if err := s.openLanes(ctx); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", s.where(), err)
+	}
 	s.news = newNotifier(s)
 	s.writer = newWriter(s)
 	return s, nil
+}
+
+// openLanes opens the pools of one connection each.
+func (s *Store) openLanes(ctx context.Context) (err error) {
+	s.readers = make(chan struct{}, s.opts.Readers)
+	for _, lane := range []**pgxpool.Pool{&s.beats, &s.polls} {
+		config := s.pool.Config()
+		config.MaxConns, config.MinConns, config.MinIdleConns = 1, 0, 0
+		if *lane, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // where names the database in errors.
@@ -173,6 +207,8 @@ func (s *Store) where() string {
 func (s *Store) Close() error {
 	s.writer.close()
 	s.news.stop()
+	s.beats.Close()
+	s.polls.Close()
 	if s.owned {
 		s.pool.Close()
 	}
@@ -280,21 +316,21 @@ func (s *Store) Import(ctx context.Context, req *store.ImportRequest) (*store.Im
 
 // Claim implements store.Store.
 func (s *Store) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Claimed, error) {
-	return direct(ctx, s, &op{worker: req.Worker}, func(r rules.Rows, now time.Time) (*store.Claimed, error) {
+	return beside(ctx, s, s.polls, &op{worker: req.Worker}, func(r rules.Rows, now time.Time) (*store.Claimed, error) {
 		return rules.Claim(r, now, req)
 	})
 }
 
 // Heartbeat implements store.Store.
 func (s *Store) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*store.Beat, error) {
-	return direct(ctx, s, &op{worker: req.Worker, beat: req}, func(r rules.Rows, now time.Time) (*store.Beat, error) {
+	return beside(ctx, s, s.beats, &op{worker: req.Worker, beat: req}, func(r rules.Rows, now time.Time) (*store.Beat, error) {
 		return rules.Heartbeat(r, now, req)
 	})
 }
 
 // Sweep implements store.Store.
 func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
-	return direct(ctx, s, &op{}, func(r rules.Rows, now time.Time) (*store.Swept, error) {
+	return beside(ctx, s, s.pool, &op{}, func(r rules.Rows, now time.Time) (*store.Swept, error) {
 		return rules.Sweep(r, now, limit)
 	})
 }

@@ -20,7 +20,7 @@ func TestPlacesOnlyGrow(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(conn.Release)
-		tx := s.newTx(t.Context(), conn.Conn(), true)
+		tx := s.newTx(t.Context(), conn.Conn(), direct)
 		if _, err := tx.begin(nil); err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ func reads() map[string]string {
 		"sqlTaskByID": sqlTaskByID, "sqlTaskMeta": sqlTaskMeta, "sqlTaskTurn": sqlTaskTurn, "sqlTaskLast": sqlTaskLast,
 		"sqlTaskInput": sqlTaskInput, "sqlTurns": sqlTurns, "sqlEvents": sqlEvents, "sqlTurnEvents": sqlTurnEvents,
 		"sqlRewinds": sqlRewinds, "sqlWaiting": sqlWaiting, "sqlWorkers": sqlWorkers, "sqlMail": sqlMail,
+		"sqlSeenMail": sqlSeenMail, "sqlAnyDue": sqlAnyDue, "sqlAnyLapsed": sqlAnyLapsed,
 	}
 }
 
@@ -35,7 +36,7 @@ func writes() map[string]string {
 		"sqlEntries": sqlEntries, "sqlMetadata": sqlMetadata, "sqlDropMetadata": sqlDropMetadata, "sqlSetMetadata": sqlSetMetadata,
 		"sqlTasksByID": sqlTasksByID, "sqlTasksByKey": sqlTasksByKey, "sqlDeleteTags": sqlDeleteTags,
 		"sqlDeleteTasks": sqlDeleteTasks, "sqlInsertTasks": sqlInsertTasks, "sqlUpdateTasks": sqlUpdateTasks,
-		"sqlInsertTags": sqlInsertTags, "sqlLeasedTo": sqlLeasedTo, "sqlLeasedBy": sqlLeasedBy,
+		"sqlInsertTags": sqlInsertTags, "sqlLeasedTo": sqlLeasedTo, "sqlLeasedMore": sqlLeasedMore, "sqlLeasedBy": sqlLeasedBy,
 		"sqlDue": sqlDue, "sqlDelayed": sqlDelayed, "sqlExpired": sqlExpired, "sqlEnding": sqlEnding,
 		"sqlTrimmable": sqlTrimmable, "sqlNextDue": sqlNextDue, "sqlTurn": sqlTurn,
 		"sqlKnownTurns": sqlKnownTurns, "sqlTurnByInput": sqlTurnByInput, "sqlOpenTurns": sqlOpenTurns,
@@ -43,8 +44,8 @@ func writes() map[string]string {
 		"sqlEndTurns": sqlEndTurns, "sqlPruneTurns": sqlPruneTurns, "sqlExist": sqlExist, "sqlKeysExist": sqlKeysExist,
 		"sqlKeepWorkers": sqlKeepWorkers, "sqlRenewWorkers": sqlRenewWorkers, "sqlLockWorkers": sqlLockWorkers,
 		"sqlLapsedWorkers": sqlLapsedWorkers, "sqlPublished": sqlPublished, "sqlPutWorker": sqlPutWorker,
-		"sqlPutMailbox": sqlPutMailbox, "sqlLockMailboxes": sqlLockMailboxes, "sqlDeleteWorkers": sqlDeleteWorkers,
-		"sqlDeleteMailboxes": sqlDeleteMailboxes, "sqlDeleteMail": sqlDeleteMail, "sqlDropMail": sqlDropMail,
+		"sqlLockMailboxes": sqlLockMailboxes, "sqlDeleteWorkers": sqlDeleteWorkers,
+		"sqlDeleteMailboxes": sqlDeleteMailboxes, "sqlDeleteMail": sqlDeleteMail,
 		"sqlInsertMail": sqlInsertMail, "sqlPublish": sqlPublish, "sqlServed": sqlServed,
 		"sqlAbandon": sqlAbandon, "sqlAbandoned": sqlAbandoned, "sqlWeight": sqlWeight, "sqlForgetRemoved": sqlForgetRemoved,
 		"sqlDropTurns": sqlDropTurns, "sqlDropValues": sqlDropValues, "sqlDropAllEvents": sqlDropAllEvents,
@@ -55,10 +56,11 @@ func writes() map[string]string {
 
 // plain are statements that touch no table of rows.
 var plain = []string{"sqlBegin", "sqlCommit", "sqlLimits", "sqlClock", "sqlBeginRead", "sqlReadSetup", "sqlVersions", "sqlVersion",
-	"sqlNextIncarnation", "sqlKeepIncarnation", "sqlNextPlaces", "sqlRaisePlaces", "sqlSettings", "sqlNotify", "sqlAnnounce"}
+	"sqlNextIncarnation", "sqlKeepIncarnation", "sqlNextPlaces", "sqlRaisePlaces", "sqlSettings", "sqlNotify", "sqlAnnounce",
+	"sqlNoSync", "sqlOwnLimit", "sqlSetLimit", "sqlPutLimit"}
 
 // whole are statements that read a whole index or table by nature: the few workers, and the first tasks that are removed.
-var whole = []string{sqlWorkers, sqlLapsedWorkers, sqlServed, sqlAbandoned}
+var whole = []string{sqlWorkers, sqlLapsedWorkers, sqlServed, sqlAbandoned, sqlAnyLapsed}
 
 // node is a part of a plan, as EXPLAIN (FORMAT JSON) tells it.
 type node struct {

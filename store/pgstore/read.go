@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/rules"
@@ -27,26 +28,19 @@ type reading struct {
 	task  *store.Task // nil until read, or if there is none
 }
 
-// read sends what ask has queued, on one moment of the database, and then calls result.
+// read sends what ask has queued, on one moment of the database, and then calls result. No more than Options.Readers are
+// under way at once.
 func read[T any](ctx context.Context, s *Store, ask func(*reading), result func(*reading) (T, error)) (T, error) {
 	var none T
-	if s.writer.isClosed() {
-		return none, store.ErrClosed
+	select {
+	case s.readers <- struct{}{}:
+	case <-ctx.Done():
+		return none, ctx.Err()
 	}
-	if err := ctx.Err(); err != nil {
+	r, err := s.ask(ctx, s.pool, sqlBeginRead, ask)
+	<-s.readers
+	if err != nil {
 		return none, err
-	}
-	r := &reading{s: s, batch: &pgx.Batch{}}
-	r.batch.Queue(sqlBeginRead)
-	r.batch.Queue(s.sql(sqlReadSetup))
-	r.clock()
-	ask(r)
-	r.batch.Queue(sqlCommit)
-	if err := s.send(ctx, r.batch); err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return none, s.explainRead(err)
 	}
 	out, err := result(r)
 	if err != nil {
@@ -55,8 +49,31 @@ func read[T any](ctx context.Context, s *Store, ask func(*reading), result func(
 	return out, nil
 }
 
-func (s *Store) send(ctx context.Context, b *pgx.Batch) error {
-	conn, err := s.pool.Acquire(ctx)
+// ask sends what ask has queued in one transaction, and returns when it has been answered.
+func (s *Store) ask(ctx context.Context, pool *pgxpool.Pool, begin string, ask func(*reading)) (*reading, error) {
+	if s.writer.isClosed() {
+		return nil, store.ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r := &reading{s: s, batch: &pgx.Batch{}}
+	r.batch.Queue(begin)
+	r.batch.Queue(s.sql(sqlReadSetup))
+	r.clock()
+	ask(r)
+	r.batch.Queue(sqlCommit)
+	if err := send(ctx, pool, r.batch); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, s.explainRead(err)
+	}
+	return r, nil
+}
+
+func send(ctx context.Context, pool *pgxpool.Pool, b *pgx.Batch) error {
+	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
@@ -225,21 +242,4 @@ func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 		}
 		return alive, nil
 	})
-}
-
-const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason, behind, version FROM perdure.mail
-	WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT 1000`
-
-// Mail implements store.Store.
-func (s *Store) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
-	var mail []store.Mail
-	ask := func(r *reading) {
-		r.query(sqlMail, func(rows pgx.Rows) error {
-			var m store.Mail
-			err := rows.Scan(&m.Seq, &m.Worker, &m.TaskID, &m.Incarnation, &m.Epoch, (*string)(&m.Kind), &m.Reason, &m.Behind, &m.Version)
-			mail = append(mail, m)
-			return err
-		}, worker, after)
-	}
-	return read(ctx, s, ask, func(*reading) ([]store.Mail, error) { return mail, nil })
 }

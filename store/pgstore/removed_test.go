@@ -112,7 +112,7 @@ func TestTwoSweepsAtOnceRemoveDifferentTasks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unlock := locked(t, a, `SELECT FROM perdure.removed ORDER BY task LIMIT 1 FOR UPDATE`)
+	unlock := lockedTask(t, a, `SELECT FROM perdure.removed ORDER BY task LIMIT 1 FOR UPDATE`)
 	same(t, "rows removed beside the first", sweep(t, b).Dropped, 1)
 	same(t, "rows of the first", rowsOf(t, a, keys[0]), 1)
 	same(t, "rows of the second", rowsOf(t, a, keys[1]), 0)

@@ -16,7 +16,7 @@ func TestARequestOnAnAbsentTaskIsAppliedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	first := a.newTx(t.Context(), conn.Conn(), true)
+	first := a.newTx(t.Context(), conn.Conn(), direct)
 	if _, err := first.begin([]*op{{id: "one", request: "r"}}); err != nil {
 		t.Fatal(err)
 	}

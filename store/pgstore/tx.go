@@ -18,7 +18,7 @@ type tx struct {
 	ctx  context.Context
 	db   querier
 	now  time.Time
-	wait bool // for locks; else rows that others have locked are left out
+	wait patience
 
 	tasks   map[int64]*taskRow  // nil: there is no such task
 	ids     map[string]*taskRow // nil: there is no such task
@@ -83,7 +83,7 @@ type turnRow struct {
 // prunable is the highest number of an event that tells the end of a turn up to a number.
 type prunable struct{ upTo, lastEvent int64 }
 
-func (s *Store) newTx(ctx context.Context, db querier, wait bool) *tx {
+func (s *Store) newTx(ctx context.Context, db querier, wait patience) *tx {
 	return &tx{
 		s: s, ctx: ctx, db: db, wait: wait,
 		tasks: map[int64]*taskRow{}, ids: map[string]*taskRow{}, keys: map[string]int64{},
@@ -95,8 +95,18 @@ func (s *Store) newTx(ctx context.Context, db querier, wait bool) *tx {
 // idleLimit is how long Postgres lets a transaction wait for its client: who freezes in one loses it, and its locks.
 const idleLimit = "2s"
 
-// lockLimit is how long an operation waits for a row that others have locked.
-const lockLimit = "3s"
+// patience is how a transaction meets what others have locked.
+type patience struct {
+	locks string // how long it waits for a lock, as Postgres' lock_timeout
+	skips bool   // rows of tasks that are locked are left out at once
+}
+
+// How transactions meet locks. In a batch a lock that cannot be left out is one of somebody who is making the same row.
+var (
+	inBatch   = patience{"10ms", true}
+	goneAlone = patience{"50ms", false}
+	direct    = patience{"3s", false}
+)
 
 const (
 	sqlBegin = `BEGIN`
@@ -119,7 +129,7 @@ const (
 func (t *tx) begin(ops []*op) (busy []*op, err error) {
 	b := &pgx.Batch{}
 	b.Queue(sqlBegin)
-	b.Queue(t.s.sql(sqlLimits), idleLimit, lockLimit, t.s.opts.UnsafeNoSync)
+	b.Queue(t.s.sql(sqlLimits), idleLimit, t.wait.locks, t.s.opts.UnsafeNoSync)
 	return t.read(b, ops)
 }
 

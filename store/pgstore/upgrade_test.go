@@ -61,7 +61,7 @@ func TestMigrationKeepsWhatVersion1HasWritten(t *testing.T) {
 	}
 
 	running := get(t, s, "running")
-	mail, err := s.Mail(t.Context(), "w1", 0)
+	mail, err := mailOf(t, s, "w1")
 	if err != nil || len(mail) != 1 || mail[0].Incarnation != running.Incarnation {
 		t.Errorf("mail of version 1: %+v, %v", mail, err)
 	}
@@ -106,7 +106,7 @@ func TestMigrationMakesNobodyWaitForLong(t *testing.T) {
 	o.insert("one", nil)
 	s := &Store{opts: Options{Schema: o.x.schema}}
 	s.texts.schema = o.x.schema
-	unlock := locked(t, s, `SELECT FROM perdure.tasks FOR UPDATE`)
+	unlock := lockedTask(t, s, `SELECT FROM perdure.tasks FOR UPDATE`)
 	opened := make(chan error, 1)
 	go func() {
 		s, err := Open(context.Background(), url, &Options{Schema: o.x.schema})

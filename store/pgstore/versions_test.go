@@ -142,7 +142,7 @@ func TestVersion1CancelsWhatVersion2Runs(t *testing.T) {
 	r := o.task("two")
 	o.update(r, row{"turn_cancel": true, "cancel_reason": "stop"})
 	o.exec(oldInsertMail, []string{"w2"}, []string{"two"}, []int64{lease.Incarnation}, []int64{lease.Epoch}, []string{"cancel"}, []string{"stop"})
-	mail, err := s.Mail(t.Context(), "w2", 0)
+	mail, err := mailOf(t, s, "w2")
 	if err != nil || len(mail) != 1 || mail[0].Kind != store.MailCancel || mail[0].Version != 0 {
 		t.Fatalf("got mail %+v, %v", mail, err)
 	}

@@ -133,7 +133,7 @@ func (w *wants) queue(t *tx, b *pgx.Batch) {
 
 // locking returns the statement as one that waits for locks, or one that leaves out what is locked.
 func (t *tx) locking(sql string) string {
-	if t.wait {
+	if !t.wait.skips {
 		return sql
 	}
 	return sql + skipLocked
@@ -185,7 +185,7 @@ func (w *wants) locked(t *tx) error {
 			missing = append(missing, key)
 		}
 	}
-	if len(missing) == 0 || t.wait {
+	if len(missing) == 0 || !t.wait.skips {
 		return nil
 	}
 	return t.query(sqlKeysExist, func(rows pgx.Rows) error {

@@ -112,12 +112,6 @@ func (t *tx) AddMail(m store.Mail) error {
 	return nil
 }
 
-// DropMail implements rules.Rows.
-func (t *tx) DropMail(worker string, upTo int64) error {
-	t.changes.seen = append(t.changes.seen, store.Mail{Worker: worker, Seq: upTo})
-	return nil
-}
-
 const sqlPublished = `SELECT name, settings FROM perdure.funcs WHERE name = ANY($1)`
 
 func (t *tx) scanPublished(rows pgx.Rows) error {
@@ -156,12 +150,10 @@ const (
 	sqlPutWorker = `INSERT INTO perdure.workers (` + workerColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (id) DO UPDATE SET (running, beat_at, expires_at, dead, stopped) =
 			(excluded.running, excluded.beat_at, excluded.expires_at, excluded.dead, excluded.stopped)`
-	sqlPutMailbox      = `INSERT INTO perdure.mailboxes (worker) VALUES ($1) ON CONFLICT DO NOTHING`
 	sqlLockMailboxes   = `SELECT worker FROM perdure.mailboxes WHERE worker = ANY($1) ORDER BY worker FOR UPDATE`
 	sqlDeleteWorkers   = `DELETE FROM perdure.workers WHERE id = ANY($1)`
 	sqlDeleteMailboxes = `DELETE FROM perdure.mailboxes WHERE worker = ANY($1)`
 	sqlDeleteMail      = `DELETE FROM perdure.mail WHERE worker = ANY($1)`
-	sqlDropMail        = `DELETE FROM perdure.mail WHERE worker = $1 AND seq <= $2`
 	sqlInsertMail      = `INSERT INTO perdure.mail (worker, task, key, epoch, kind, reason, behind, version)
 		SELECT worker, task, key, epoch, kind, reason, behind, version
 		FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])

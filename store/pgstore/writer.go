@@ -21,8 +21,16 @@ const (
 	batchOps   = 512
 	batchBytes = 8 << 20
 	batchTime  = 10 * time.Second // with a database that does not answer
-	aloneOps   = 8
-	tries      = 5 // of a transaction that the database refuses for reasons of others
+	aloneOps   = 3                // that go alone for the first time
+	againOps   = 1                // that go alone and have met a lock before
+	tries      = 5                // of a transaction that the database refuses for reasons of others
+)
+
+// How long an operation waits for what others have locked, before it is refused, and between two looks at it.
+const (
+	lockLimit  = 3 * time.Second
+	firstPause = 2 * time.Millisecond
+	maxPause   = 250 * time.Millisecond
 )
 
 // writer collects operations. Its goroutines take what has been queued, apply it in one transaction, and answer each
@@ -30,11 +38,14 @@ const (
 type writer struct {
 	s     *Store
 	wake  chan struct{}
-	alone chan struct{} // holds a token for each operation that goes alone
+	alone chan struct{} // holds a token for each operation that goes alone for the first time
+	again chan struct{} // and for each that does once more
+	limit time.Duration // how long an operation waits for what others have locked: lockLimit
 	wg    sync.WaitGroup
 
 	mu     sync.Mutex
 	queue  []*op
+	held   map[string]int // task IDs, by how many operations wait for what others hold of the task
 	closed bool
 }
 
@@ -61,7 +72,10 @@ type op struct {
 
 func newWriter(s *Store) *writer {
 	n := s.opts.Writers
-	w := &writer{s: s, wake: make(chan struct{}, n), alone: make(chan struct{}, aloneOps)}
+	w := &writer{
+		s: s, wake: make(chan struct{}, n), held: map[string]int{},
+		alone: make(chan struct{}, aloneOps), again: make(chan struct{}, againOps), limit: lockLimit,
+	}
 	for range n {
 		w.wg.Go(w.loop)
 	}
@@ -87,11 +101,19 @@ func (w *writer) do(o *op) error {
 	case <-o.done:
 	case <-o.ctx.Done():
 		if !o.taken.Swap(true) {
+			w.drop(o)
 			return o.ctx.Err()
 		}
 		<-o.done
 	}
 	return o.err
+}
+
+// drop lets go of what an operation that is left out wanted to write, while its place is still in the queue.
+func (w *writer) drop(o *op) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o.run, o.offer, o.settle, o.size = nil, nil, nil, 0
 }
 
 // signal wakes a writer. w.mu is held, so that the channel is not closed meanwhile.
@@ -131,46 +153,112 @@ func (w *writer) loop() {
 	}
 }
 
-// fill moves the next batch from the queue.
+// fill moves the next batch from the queue, without what has been left out.
 func (w *writer) fill(batch []*op) []*op {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, size := 0, 0
-	for n < len(w.queue) && n < batchOps && (n == 0 || size+w.queue[n].size <= batchBytes) {
-		size += w.queue[n].size
+	for n < len(w.queue) && len(batch) < batchOps && (len(batch) == 0 || size+w.queue[n].size <= batchBytes) {
+		if o := w.queue[n]; !o.taken.Load() {
+			batch = append(batch, o)
+			size += o.size
+		}
 		n++
 	}
-	batch = append(batch, w.queue[:n]...)
 	w.queue = slices.Delete(w.queue, 0, n)
 	return batch
 }
 
-// apply writes a batch and answers it. An operation whose task others have locked goes again alone and waits; when
-// the batch fails as a whole, each goes again alone, so that the failure of one does not become its neighbours'.
+// apply writes a batch and answers it, without what has been left out while it waited for a connection. What is about a
+// task that others hold goes alone.
 func (w *writer) apply(batch []*op) {
 	within, cancel := bounded()
 	defer cancel()
-	conn, err := w.s.connection(context.Background(), within)
-	batch = slices.DeleteFunc(batch, func(o *op) bool { return o.taken.Swap(true) })
-	if len(batch) == 0 && err == nil {
+	conn, err := w.s.connection(context.Background(), within, w.s.pool)
+	batch = slices.DeleteFunc(batch, func(o *op) bool {
+		if o.taken.Swap(true) {
+			return true
+		}
+		held := err == nil && w.isHeld(o.id)
+		if held {
+			w.goAlone(o)
+		}
+		return held
+	})
+	switch {
+	case err != nil:
+		answer(batch, err)
+	case len(batch) == 0:
 		conn.Release()
+	default:
+		w.write(within, conn, batch)
+	}
+}
+
+// write writes operations together, and answers them. It waits for nobody: an operation about a row that others have locked
+// goes again alone. When the transaction fails as a whole, because of the content of one or of what others do, its halves
+// are written apart, so that the failure of one does not become its neighbours'.
+func (w *writer) write(within context.Context, conn *pgxpool.Conn, ops []*op) {
+	busy, err := w.s.together(within, conn, ops)
+	switch {
+	case len(ops) > 1 && refused(err):
+		for _, half := range [][]*op{ops[:len(ops)/2], ops[len(ops)/2:]} {
+			w.writeHalf(half)
+		}
+	case ofContent(err) || locked(err):
+		w.goAlone(ops[0])
+	case err != nil:
+		answer(ops, err)
+	default:
+		for _, o := range ops {
+			if slices.Contains(busy, o) {
+				w.goAlone(o)
+			} else {
+				o.answer(nil)
+			}
+		}
+	}
+}
+
+func (w *writer) writeHalf(ops []*op) {
+	within, cancel := bounded()
+	defer cancel()
+	conn, err := w.s.connection(context.Background(), within, w.s.pool)
+	if err != nil {
+		answer(ops, err)
 		return
 	}
-	var busy []*op
-	for n := 0; err == nil; n++ {
-		busy, err = w.s.transact(within, conn, batch, false)
-		if !contended(err) || n == tries {
-			break
-		}
-		conn, err = w.s.connection(context.Background(), within)
-	}
-	for _, o := range batch {
+	w.write(within, conn, ops)
+}
+
+// together makes one transaction of operations, more than once if the database refuses it for reasons of others. A table
+// that somebody has locked is waited for: nothing can be written anyway.
+func (s *Store) together(within context.Context, conn *pgxpool.Conn, ops []*op) (busy []*op, err error) {
+	for n := 0; ; {
+		busy, err = s.transact(within, conn, ops, inBatch)
 		switch {
-		case slices.Contains(busy, o), refused(err) && (len(batch) > 1 || ofContent(err)):
-			w.goAlone(o)
+		case tableLocked(err):
+			if !pause(within, maxPause) {
+				return nil, err
+			}
+		case locked(err), !contended(err), n == tries:
+			return busy, err
 		default:
-			o.answer(err)
+			n++
 		}
+		if conn, err = s.connection(context.Background(), within, s.pool); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pause waits; it reports false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -187,40 +275,89 @@ func (o *op) answer(err error) {
 	close(o.done)
 }
 
-// goAlone writes one operation in a transaction of its own, which waits for locks.
+// answer answers operations that have failed together.
+func answer(ops []*op, err error) {
+	for _, o := range ops {
+		o.answer(err)
+	}
+}
+
+// goAlone writes one operation in a transaction of its own.
 func (w *writer) goAlone(o *op) {
-	w.wg.Go(func() {
+	w.wg.Go(func() { o.answer(w.s.judge(w.insist(o))) })
+}
+
+// insist writes one operation alone. While others have locked what it is about it looks again and again, and holds no
+// connection meanwhile; in the end it gives up. It is left out when its context ends before the first time.
+func (w *writer) insist(o *op) error {
+	select {
+	case w.alone <- struct{}{}:
+	case <-o.ctx.Done():
+		return o.ctx.Err()
+	}
+	err := w.s.single(o.ctx, o, w.s.pool, goneAlone)
+	<-w.alone
+	if !locked(err) {
+		return err
+	}
+	w.hold(o.id, 1)
+	defer w.hold(o.id, -1)
+	going := context.WithoutCancel(o.ctx)
+	limit, cancel := context.WithTimeout(context.Background(), w.limit)
+	defer cancel()
+	for delay := firstPause; pause(limit, delay); delay = min(2*delay, maxPause) {
 		select {
-		case w.alone <- struct{}{}:
-		case <-o.ctx.Done():
-			o.answer(o.ctx.Err())
-			return
+		case w.again <- struct{}{}:
+		case <-limit.Done():
+			continue
 		}
-		defer func() { <-w.alone }()
-		o.answer(w.s.judge(w.s.single(o)))
-	})
+		err := w.s.single(going, o, w.s.pool, inBatch)
+		<-w.again
+		if !locked(err) {
+			return err
+		}
+	}
+	return &store.LockedError{TaskID: o.id, Incarnation: o.key}
+}
+
+// hold notes that an operation waits for what others hold of a task, or that it does no more.
+func (w *writer) hold(id string, by int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held[id] += by; w.held[id] == 0 {
+		delete(w.held, id)
+	}
+}
+
+func (w *writer) isHeld(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return id != "" && w.held[id] > 0
 }
 
 // single runs one operation in a transaction of its own, more than once if the database refuses it for reasons of
-// others. It is left out when its context ends while it waits for a connection.
-func (s *Store) single(o *op) (err error) {
+// others. It is left out when ctx ends while it waits for a connection.
+func (s *Store) single(ctx context.Context, o *op, pool *pgxpool.Pool, wait patience) (err error) {
 	within, cancel := bounded()
 	defer cancel()
 	for n := 0; n == 0 || contended(err) && n < tries; n++ {
 		var conn *pgxpool.Conn
-		if conn, err = s.connection(o.ctx, within); err != nil {
+		if conn, err = s.connection(ctx, within, pool); err != nil {
 			break
 		}
 		var busy []*op
-		if busy, err = s.transact(within, conn, []*op{o}, true); len(busy) > 0 {
+		if busy, err = s.transact(within, conn, []*op{o}, wait); len(busy) > 0 {
 			err = errBusy
+		}
+		if locked(err) && wait != direct {
+			break
 		}
 	}
 	return err
 }
 
-// direct runs one operation beside the batches, on the caller's goroutine.
-func direct[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
+// beside runs one operation beside the batches, on the caller's goroutine.
+func beside[T any](ctx context.Context, s *Store, pool *pgxpool.Pool, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
 	var out, none T
 	o.ctx = ctx
 	o.run = func(t *tx) (err error) {
@@ -230,7 +367,7 @@ func direct[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time
 	if s.writer.isClosed() {
 		return none, store.ErrClosed
 	}
-	err := s.single(o)
+	err := s.single(ctx, o, pool, direct)
 	if err == nil {
 		err = o.err
 	}
@@ -247,11 +384,11 @@ func (w *writer) isClosed() bool {
 }
 
 // connection waits for a connection while both contexts live, the caller's and that of what it is for.
-func (s *Store) connection(caller, within context.Context) (*pgxpool.Conn, error) {
+func (s *Store) connection(caller, within context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	ctx, stop := context.WithCancel(within)
 	defer stop()
 	defer context.AfterFunc(caller, stop)()
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := pool.Acquire(ctx)
 	switch {
 	case caller.Err() != nil:
 		if err == nil {
@@ -266,7 +403,7 @@ func (s *Store) connection(caller, within context.Context) (*pgxpool.Conn, error
 
 // transact applies operations in one transaction, and gives the connection back. Each has its own answer in op.err; the
 // error is of all. Busy ones have not been applied.
-func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, ops []*op, wait bool) (busy []*op, err error) {
+func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, ops []*op, wait patience) (busy []*op, err error) {
 	defer conn.Release()
 	t := s.newTx(ctx, conn.Conn(), wait)
 	if busy, err = t.begin(ops); err == nil {

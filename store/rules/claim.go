@@ -73,12 +73,16 @@ const AheadBy = time.Minute
 // begunAgain begins the lease of a worker again whose heartbeat is of a time to which the clock has been set back since:
 // who lives gets more time, and who is dead does not live for as long as the step was.
 func begunAgain(rows Rows, w *store.Worker, now time.Time) (bool, error) {
-	lease := w.ExpiresAt.Sub(w.BeatAt)
-	if rows.Sole() || w.Dead || w.BeatAt.Sub(now) <= max(AheadBy, lease) {
+	if !ahead(rows, w, now) {
 		return false, nil
 	}
-	w.BeatAt, w.ExpiresAt = now, now.Add(lease)
+	w.BeatAt, w.ExpiresAt = now, now.Add(w.ExpiresAt.Sub(w.BeatAt))
 	return true, rows.PutWorker(w)
+}
+
+// ahead reports whether the last heartbeat of a worker was sent in the future.
+func ahead(rows Rows, w *store.Worker, now time.Time) bool {
+	return !rows.Sole() && !w.Dead && w.BeatAt.Sub(now) > max(AheadBy, w.ExpiresAt.Sub(w.BeatAt))
 }
 
 // reap marks lapsed workers dead and puts their tasks back (O3, R4).
@@ -108,7 +112,7 @@ func reap(rows Rows, now time.Time, c *store.Claimed) error {
 
 func reapWorker(rows Rows, now time.Time, w *store.Worker, c *store.Claimed) error {
 	limit := reapLimit - c.Put
-	tasks, err := rows.LeasedTo(w.ID, limit)
+	tasks, all, err := rows.LeasedTo(w.ID, limit)
 	if err != nil {
 		return err
 	}
@@ -126,10 +130,10 @@ func reapWorker(rows Rows, now time.Time, w *store.Worker, c *store.Claimed) err
 		}
 		c.Put++
 	}
-	if len(tasks) < limit {
+	if all {
 		return rows.DeleteWorker(w.ID)
 	}
-	c.More = true
+	c.More = c.More || len(tasks) == limit
 	if w.Dead {
 		return nil
 	}
@@ -139,35 +143,43 @@ func reapWorker(rows Rows, now time.Time, w *store.Worker, c *store.Claimed) err
 
 // due collects what the request may take: in the order of their places over all its funcs, each within its own limit (P5).
 func due(rows Rows, now time.Time, req *store.ClaimRequest) ([]*store.Task, error) {
-	var all []*store.Task
+	var plain, suspects []store.ClaimFunc
 	for _, f := range req.Funcs {
 		limit := min(f.Limit, req.Limit)
-		tasks, err := allowed(rows, f.Name, false, now, req, limit)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, tasks...)
-		if !req.Suspect {
+		if limit <= 0 {
 			continue
 		}
-		if tasks, err = allowed(rows, f.Name, true, now, req, min(limit, 1)); err != nil {
-			return nil, err
+		plain = append(plain, store.ClaimFunc{Name: f.Name, Limit: limit + len(req.Except)})
+		if req.Suspect {
+			suspects = append(suspects, store.ClaimFunc{Name: f.Name, Limit: 1 + len(req.Except)})
 		}
-		all = append(all, tasks...)
 	}
-	return pick(InLine(len(all), all), req), nil
-}
-
-func allowed(rows Rows, fn string, suspect bool, now time.Time, req *store.ClaimRequest, limit int) ([]*store.Task, error) {
-	if limit <= 0 {
-		return nil, nil
-	}
-	tasks, err := rows.Due(fn, suspect, now, limit+len(req.Except))
+	tasks, err := rows.Due(now, plain, suspects)
 	if err != nil {
 		return nil, err
 	}
 	tasks = slices.DeleteFunc(tasks, func(t *store.Task) bool { return slices.Contains(req.Except, t.ID) })
-	return tasks[:min(limit, len(tasks))], nil
+	return pick(InLine(len(tasks), tasks), req), nil
+}
+
+// Waits reports whether a Claim would find something: see store.Polled.
+func Waits(rows Rows, now time.Time, req *store.PollRequest) (bool, error) {
+	var plain, suspects []store.ClaimFunc
+	for _, fn := range req.Funcs {
+		plain = append(plain, store.ClaimFunc{Name: fn, Limit: 1})
+	}
+	if req.Suspect {
+		suspects = plain
+	}
+	tasks, err := rows.Due(now, plain, suspects)
+	if err != nil || len(tasks) > 0 {
+		return true, err
+	}
+	workers, err := rows.Lapsed(now)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(workers, func(w *store.Worker) bool { return lapsed(rows, w, now) || ahead(rows, w, now) }), nil
 }
 
 // pick keeps the first req.Limit tasks, one suspect at most, and no func above its limit.
@@ -215,17 +227,11 @@ func leaseDue(rows Rows, t *store.Task, now time.Time, req *store.ClaimRequest, 
 }
 
 func nextDue(rows Rows, now time.Time, req *store.ClaimRequest) (time.Time, error) {
-	var first time.Time
-	for _, f := range req.Funcs {
-		at, err := rows.NextDue(f.Name, now)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
-			first = at
-		}
+	funcs := make([]string, len(req.Funcs))
+	for i, f := range req.Funcs {
+		funcs[i] = f.Name
 	}
-	return first, nil
+	return rows.NextDue(now, funcs)
 }
 
 // Heartbeat registers or renews a worker (O3).
@@ -247,11 +253,6 @@ func Heartbeat(rows Rows, now time.Time, req *store.HeartbeatRequest) (*store.Be
 		}
 	}
 	w.BeatAt, w.ExpiresAt, w.Running = now, now.Add(req.Lease), req.Running
-	if req.MailSeen > 0 {
-		if err := rows.DropMail(w.ID, req.MailSeen); err != nil {
-			return nil, err
-		}
-	}
 	return &store.Beat{Now: now}, rows.PutWorker(w)
 }
 
@@ -295,8 +296,8 @@ func replace(rows Rows, worker string) error {
 
 // leave forgets a worker that has released everything; one that has not lapses.
 func leave(rows Rows, w *store.Worker) error {
-	held, err := rows.LeasedTo(w.ID, 1)
-	if err != nil || len(held) > 0 {
+	held, all, err := rows.LeasedTo(w.ID, 1)
+	if err != nil || !all || len(held) > 0 {
 		return err
 	}
 	return rows.DeleteWorker(w.ID)

@@ -62,7 +62,6 @@ type Rows interface {
 	// Served reports whether a worker that is alive runs a func.
 	Served(fn string, now time.Time) (bool, error)
 	AddMail(m store.Mail) error
-	DropMail(worker string, upTo int64) error
 	Published(name string) (*store.Settings, error)
 	Publish(f store.PublishedFunc) error
 
@@ -72,10 +71,14 @@ type Rows interface {
 	Remember(r *Request) error
 	Forget(before time.Time, limit int) (more bool, err error)
 
-	LeasedTo(worker string, limit int) ([]*store.Task, error)
-	LeasedBy(worker string, request int64) ([]*store.Task, error)                 // of them, those given to one request
-	Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) // in the order of their places
-	NextDue(fn string, now time.Time) (time.Time, error)                          // the first after now
+	// LeasedTo returns tasks that are leased to a worker, and whether they are all: some may be left out because
+	// somebody else is writing them.
+	LeasedTo(worker string, limit int) (tasks []*store.Task, all bool, err error)
+	LeasedBy(worker string, request int64) ([]*store.Task, error) // those given to one request, not to be written
+	// Due returns the first in the line of each func, as many as each may have: of those that are no suspects, and
+	// of suspects.
+	Due(now time.Time, plain, suspects []store.ClaimFunc) ([]*store.Task, error)
+	NextDue(now time.Time, funcs []string) (time.Time, error) // when the first falls due after now
 	Expired(now time.Time, limit int) ([]*store.Task, error)
 	Ending(now time.Time, limit int) ([]*store.Task, error) // whose EndBy has come
 	Trimmable(now time.Time, limit int) ([]*store.Task, error)

@@ -85,7 +85,7 @@ func TestBatchGoesAloneAfterAFailure(t *testing.T) {
 		if i == 2 && o.err != broken || i != 2 && o.err != nil {
 			t.Errorf("operation %d: %v", i, o.err)
 		}
-		mail, err := s.Mail(t.Context(), fmt.Sprint("w", i), 0)
+		mail, err := mailOf(t, s, fmt.Sprint("w", i))
 		if want := map[bool]int{true: 0, false: 1}[i == 2]; err != nil || len(mail) != want {
 			t.Errorf("operation %d left %d rows, want %d (%v)", i, len(mail), want, err)
 		}
@@ -149,7 +149,7 @@ func TestOperationUnderWayIsAnsweredWhateverBecomesOfItsContext(t *testing.T) {
 		if err := <-answer; err != nil {
 			t.Errorf("the answer is %v", err)
 		}
-		if mail, err := s.Mail(t.Context(), "w", 0); err != nil || len(mail) != 1 {
+		if mail, err := mailOf(t, s, "w"); err != nil || len(mail) != 1 {
 			t.Errorf("it left %d rows, %v", len(mail), err)
 		}
 	})
@@ -318,4 +318,14 @@ func killAfter(t *testing.T, path string, n int) []string {
 		t.Fatalf("the child acknowledged %d tasks before it ended", len(ids))
 	}
 	return ids
+}
+
+// mailOf returns all mail of a worker.
+func mailOf(t *testing.T, s store.Store, worker string) ([]store.Mail, error) {
+	t.Helper()
+	p, err := s.Poll(t.Context(), &store.PollRequest{Worker: worker})
+	if err != nil {
+		return nil, err
+	}
+	return p.Mail, nil
 }

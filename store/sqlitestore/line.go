@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -47,36 +48,51 @@ const (
 		WHERE func = ? AND suspect = ? AND due_at > 1 AND due_at <= ? ORDER BY due_at, place, key ` + sqlLimit
 )
 
-// Due implements rules.Rows. Of those that waited for a time it looks at the first by that time: there may be more than
-// can be put in the order of their places.
-func (c *conn) Due(fn string, suspect bool, now time.Time, limit int) ([]*store.Task, error) {
-	atOnce, err := c.tasks(c.stmt(sqlDueNow).text(fn).bool(suspect).int(int64(limit)))
+// Due implements rules.Rows.
+func (c *conn) Due(now time.Time, plain, suspects []store.ClaimFunc) ([]*store.Task, error) {
+	var due []*store.Task
+	for i, f := range slices.Concat(plain, suspects) {
+		tasks, err := c.due(now, f, i >= len(plain))
+		if err != nil {
+			return nil, err
+		}
+		due = append(due, tasks...)
+	}
+	return due, nil
+}
+
+// due returns the first tasks of one func. Of those that waited for a time it looks at the first by that time: there may be
+// more than can be put in the order of their places.
+func (c *conn) due(now time.Time, f store.ClaimFunc, suspect bool) ([]*store.Task, error) {
+	atOnce, err := c.tasks(c.stmt(sqlDueNow).text(f.Name).bool(suspect).int(int64(f.Limit)))
 	if err != nil {
 		return nil, err
 	}
-	byTime, err := c.tasks(c.stmt(sqlDueByTime).text(fn).bool(suspect).time(now).int(int64(limit)))
+	byTime, err := c.tasks(c.stmt(sqlDueByTime).text(f.Name).bool(suspect).time(now).int(int64(f.Limit)))
 	if err != nil || len(byTime) == 0 {
 		return atOnce, err
 	}
-	return rules.InLine(limit, atOnce, byTime), nil
+	return rules.InLine(f.Limit, atOnce, byTime), nil
 }
 
 const sqlNextDue = `SELECT due_at FROM tasks
 	WHERE func = ? AND suspect = ? AND due_at > ? ORDER BY due_at LIMIT 1`
 
 // NextDue implements rules.Rows.
-func (c *conn) NextDue(fn string, now time.Time) (time.Time, error) {
+func (c *conn) NextDue(now time.Time, funcs []string) (time.Time, error) {
 	var first time.Time
-	for _, suspect := range []bool{false, true} {
-		s := c.stmt(sqlNextDue).text(fn).bool(suspect).time(now)
-		err := s.each(func() error {
-			if at := s.nextTime(); first.IsZero() || at.Before(first) {
-				first = at
+	for _, fn := range funcs {
+		for _, suspect := range []bool{false, true} {
+			s := c.stmt(sqlNextDue).text(fn).bool(suspect).time(now)
+			err := s.each(func() error {
+				if at := s.nextTime(); first.IsZero() || at.Before(first) {
+					first = at
+				}
+				return nil
+			})
+			if err != nil {
+				return time.Time{}, err
 			}
-			return nil
-		})
-		if err != nil {
-			return time.Time{}, err
 		}
 	}
 	return first, nil
@@ -88,8 +104,9 @@ const (
 )
 
 // LeasedTo implements rules.Rows.
-func (c *conn) LeasedTo(worker string, limit int) ([]*store.Task, error) {
-	return c.tasks(c.stmt(sqlLeasedTo).text(worker).int(int64(limit)))
+func (c *conn) LeasedTo(worker string, limit int) ([]*store.Task, bool, error) {
+	tasks, err := c.tasks(c.stmt(sqlLeasedTo).text(worker).int(int64(limit)))
+	return tasks, len(tasks) < limit, err
 }
 
 // LeasedBy implements rules.Rows.

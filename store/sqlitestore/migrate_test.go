@@ -121,7 +121,7 @@ func TestFileOfVersionOneIsMigrated(t *testing.T) {
 	if err != nil || turn.Error == nil || *turn.Error != (store.TaskError{Type: "T", Message: "m", Attempts: 2}) || string(turn.Output) != "out" {
 		t.Errorf("an old turn is %+v, %v", turn, err)
 	}
-	if mail, err := s.Mail(t.Context(), "w", 0); err != nil || len(mail) != 1 || mail[0].Version != 0 {
+	if mail, err := mailOf(t, s, "w"); err != nil || len(mail) != 1 || mail[0].Version != 0 {
 		t.Errorf("old mail is %+v, %v", mail, err)
 	}
 }

@@ -253,7 +253,20 @@ func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 	return read(ctx, s, func(c *conn, now time.Time) ([]*store.Worker, error) { return c.alive(now) })
 }
 
-// Mail implements store.Store.
-func (s *Store) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
-	return read(ctx, s, func(c *conn, _ time.Time) ([]store.Mail, error) { return c.mail(worker, after) })
+// Poll implements store.Store.
+func (s *Store) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
+	if len(req.Seen) > 0 {
+		err := s.writer.do(&op{ctx: ctx, run: func(c *conn, _ time.Time) error { return c.dropMail(req.Worker, req.Seen) }})
+		if err != nil {
+			return nil, s.explain(err)
+		}
+	}
+	return read(ctx, s, func(c *conn, now time.Time) (*store.Polled, error) {
+		mail, err := c.mail(req.Worker)
+		if err != nil {
+			return nil, err
+		}
+		due, err := rules.Waits(c, now, req)
+		return &store.Polled{Mail: mail, Due: due}, err
+	})
 }

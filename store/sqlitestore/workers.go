@@ -120,19 +120,24 @@ func (c *conn) AddMail(m store.Mail) error {
 	return s.raw(string(m.Kind)).text(m.Reason).int(int64(m.Behind)).int(m.Version).exec()
 }
 
-const sqlDropMail = `DELETE FROM mail WHERE worker = ? AND seq <= ?`
+const sqlDropMail = `DELETE FROM mail WHERE worker = ? AND seq = ?`
 
-// DropMail implements rules.Rows.
-func (c *conn) DropMail(worker string, upTo int64) error {
-	return c.stmt(sqlDropMail).raw(worker).int(upTo).exec()
+// dropMail forgets what a worker has seen.
+func (c *conn) dropMail(worker string, seen []int64) error {
+	for _, seq := range seen {
+		if err := c.stmt(sqlDropMail).raw(worker).int(seq).exec(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason, behind, version FROM mail
-	WHERE worker = ? AND seq > ? ORDER BY seq LIMIT 1000`
+	WHERE worker = ? ORDER BY seq ` + sqlLimit
 
-func (c *conn) mail(worker string, after int64) ([]store.Mail, error) {
+func (c *conn) mail(worker string) ([]store.Mail, error) {
 	var mail []store.Mail
-	s := c.stmt(sqlMail).raw(worker).int(after)
+	s := c.stmt(sqlMail).raw(worker).int(store.MailPage)
 	err := s.each(func() error {
 		mail = append(mail, store.Mail{
 			Seq: s.nextInt(), Worker: s.nextText(), TaskID: s.nextText(), Incarnation: s.nextInt(),

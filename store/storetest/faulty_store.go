@@ -66,9 +66,9 @@ func (f *Faulty) Events(ctx context.Context, q store.EventsQuery) (*store.EventP
 	return pass(ctx, f, "Events", q, func(ctx context.Context) (*store.EventPage, error) { return f.inner.Events(ctx, q) })
 }
 
-// Mail implements store.Store.
-func (f *Faulty) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
-	return pass(ctx, f, "Mail", worker, func(ctx context.Context) ([]store.Mail, error) { return f.inner.Mail(ctx, worker, after) })
+// Poll implements store.Store.
+func (f *Faulty) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
+	return pass(ctx, f, "Poll", req, func(ctx context.Context) (*store.Polled, error) { return f.inner.Poll(ctx, req) })
 }
 
 // Delete implements store.Store.

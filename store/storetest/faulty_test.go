@@ -215,7 +215,7 @@ func operations(s store.Store) map[string]func(context.Context) error {
 		"Turns":   func(ctx context.Context) error { _, err := s.Turns(ctx, store.TurnsQuery{TaskID: "t"}); return err },
 		"List":    func(ctx context.Context) error { _, err := s.List(ctx, store.ListQuery{}); return err },
 		"Events":  func(ctx context.Context) error { _, err := s.Events(ctx, store.EventsQuery{TaskID: "t"}); return err },
-		"Mail":    func(ctx context.Context) error { _, err := s.Mail(ctx, "w", 0); return err },
+		"Poll":    func(ctx context.Context) error { _, err := s.Poll(ctx, &store.PollRequest{Worker: "w"}); return err },
 		"Waiting": func(ctx context.Context) error { _, err := s.Waiting(ctx, nil, 1); return err },
 		"Workers": func(ctx context.Context) error { _, err := s.Workers(ctx); return err },
 		"Import":  func(ctx context.Context) error { _, err := s.(store.Importer).Import(ctx, nil); return err },

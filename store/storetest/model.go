@@ -326,9 +326,6 @@ func (m *model) heartbeat() {
 	if req.First && m.chance(10) {
 		req.Replaces = pick(m, modelWorkers...)
 	}
-	if m.chance(30) {
-		req.MailSeen = int64(m.rand.IntN(10))
-	}
 	both(m, "Heartbeat", req, func(s store.Store) (*store.Beat, error) { return s.Heartbeat(context.Background(), req) })
 	m.done("Heartbeat", req)
 }

@@ -11,8 +11,11 @@ import (
 func (m *model) compareReads() {
 	ctx := context.Background()
 	m.compareTask(ctx, pick(m, modelTasks...))
-	w, after := pick(m, modelWorkers...), int64(m.rand.IntN(4))
-	both(m, "Mail", w, func(s store.Store) ([]store.Mail, error) { return s.Mail(ctx, w, after) })
+	poll := &store.PollRequest{Worker: pick(m, modelWorkers...), Funcs: pick(m, nil, modelFuncs[:1], modelFuncs), Suspect: m.chance(50)}
+	for n := m.rand.IntN(4); n > 0; n-- {
+		poll.Seen = append(poll.Seen, int64(m.rand.IntN(10)))
+	}
+	both(m, "Poll", poll, func(s store.Store) (*store.Polled, error) { return s.Poll(ctx, poll) })
 	except, most := pick(m, nil, nil, modelFuncs[:2]), m.rand.IntN(4)+1
 	both(m, "Waiting", except, func(s store.Store) (map[string]int, error) { return s.Waiting(ctx, except, most) })
 	both(m, "Workers", nil, func(s store.Store) ([]*store.Worker, error) { return s.Workers(ctx) })

@@ -150,6 +150,33 @@ func r4OneSuspectOfAllFuncs(s *suite) {
 	equal(s, "third claim", s.claimOf(10), "f2")
 }
 
+// work reports whether a poll finds work, of the funcs and with room for a suspect or not.
+func (s *suite) work(worker string, suspect bool, funcs ...string) bool {
+	s.Helper()
+	p, err := s.Poll(s.Context(), &store.PollRequest{Worker: worker, Funcs: funcs, Suspect: suspect})
+	return must(s, p, err).Due
+}
+
+func r2Poll(s *suite) {
+	s.worker("w1")
+	equal(s, "nothing due", s.work("w1", true, "f"), false)
+	s.offer(s.request("t", "x"))
+	equal(s, "of no func", s.work("w1", true), false)
+	equal(s, "of another func", s.work("w1", true, "g"), false)
+	equal(s, "due", s.work("w1", false, "g", "f"), true)
+	e := s.claimOne("w1")
+	equal(s, "leased", s.work("w1", true, "f"), false)
+	s.settle(release(e, store.ReleaseAsked))
+	s.suspect("u", "g")
+	equal(s, "a suspect, without room for one", s.work("w1", false, "g"), false)
+	equal(s, "a suspect", s.work("w1", true, "f", "g"), true)
+	s.claim("w1")
+	s.crash("w2")
+	equal(s, "of a dead worker, of no func", s.work("w2", false), true)
+	s.claim("w2")
+	equal(s, "put back and claimed", s.work("w2", false), false)
+}
+
 func r4SuspectWithinTheLimit(s *suite) {
 	s.worker("w1")
 	s.offer(s.request("a", "x"))

@@ -22,7 +22,8 @@ func signalRules() []rule {
 		{"C7", "Parked", c7, c7Parked},
 		{"C7", "Ended", c7, c7Ended},
 		{"C7", "Absent", "A signal to an absent task is ErrNotFound, to another incarnation ErrDeleted.", c7Absent},
-		{"Mail", "Order", "Mail comes in order, after a number, and is forgotten when seen.", mailOrder},
+		{"Mail", "Order", "Mail comes in order, again and again until it is seen, and each piece is forgotten alone.", mailOrder},
+		{"R2", "Poll", "A poll tells whether a claim would find something: a due task, a suspect, a dead worker's.", r2Poll},
 	}
 }
 
@@ -34,8 +35,7 @@ func c3Marks(s *suite) {
 	equal(s, "changed", d.Changed, true)
 	equal(s, "status", d.Status, store.InProgress)
 	equal(s, "changed again", s.signal(cancel).Changed, false)
-	mail, err := s.Mail(s.Context(), "w1", 0)
-	must(s, 0, err)
+	mail := s.mail("w1")
 	if len(mail) != 1 || mail[0].Kind != store.MailCancel || mail[0].Reason != "enough" || mail[0].Epoch != e.Lease.Epoch {
 		s.Errorf("got mail %+v", mail)
 	}
@@ -75,8 +75,7 @@ func c3Again(s *suite) {
 	equal(s, "marked", d.Marked, true)
 	equal(s, "changed", d.Changed, true)
 	s.signal(cancel) // which changes nothing, and is no news
-	mail, err := s.Mail(s.Context(), "w1", 0)
-	must(s, 0, err)
+	mail := s.mail("w1")
 	if len(mail) != 2 || mail[0].Kind != store.MailCancel || mail[1].Kind != store.MailQueue {
 		s.Fatalf("got mail %+v, want of the cancel and of the queue", mail)
 	}
@@ -187,15 +186,15 @@ func mailOrder(s *suite) {
 		req.Worker = ""
 		s.offer(req)
 	}
-	all, err := s.Mail(s.Context(), "w1", 0)
-	must(s, 0, err)
+	all := s.mail("w1")
 	if len(all) != 3 || all[0].Seq >= all[1].Seq || all[1].Seq >= all[2].Seq {
 		s.Fatalf("got mail %+v", all)
 	}
-	rest, err := s.Mail(s.Context(), "w1", all[0].Seq)
-	equal(s, "after the first", len(must(s, rest, err)), 2)
-	_, err = s.Heartbeat(s.Context(), &store.HeartbeatRequest{Worker: "w1", Lease: leaseTime, MailSeen: all[1].Seq})
-	must(s, 0, err)
-	rest, err = s.Mail(s.Context(), "w1", 0)
-	equal(s, "left", len(must(s, rest, err)), 1)
+	equal(s, "read again", len(s.mail("w1")), 3)
+	equal(s, "of another worker", len(s.mail("w2", all[0].Seq)), 0)
+	rest := s.mail("w1", all[1].Seq)
+	if len(rest) != 2 || rest[0].Seq != all[0].Seq || rest[1].Seq != all[2].Seq {
+		s.Fatalf("got mail %+v, want what was not seen, whatever its number", rest)
+	}
+	equal(s, "left", len(s.mail("w1", all[0].Seq, all[2].Seq)), 0)
 }

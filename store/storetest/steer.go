@@ -83,10 +83,8 @@ func g4SurvivesCrash(s *suite) {
 // mailOf returns the kinds of mail of w1.
 func (s *suite) mailOf(worker string) string {
 	s.Helper()
-	mail, err := s.Mail(s.Context(), worker, 0)
-	must(s, 0, err)
 	kinds := ""
-	for _, m := range mail {
+	for _, m := range s.mail(worker) {
 		kinds += string(m.Kind) + " "
 	}
 	return kinds
@@ -97,8 +95,7 @@ func g5Interrupt(s *suite) {
 	req := s.request("t", "b")
 	req.Worker = "other"
 	s.offer(req)
-	mail, err := s.Mail(s.Context(), "w1", 0)
-	must(s, 0, err)
+	mail := s.mail("w1")
 	if len(mail) != 1 {
 		s.Fatalf("got %d pieces of mail, want 1", len(mail))
 	}

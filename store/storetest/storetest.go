@@ -181,6 +181,13 @@ func ending(e *store.Entry, outcome, then store.Status) *store.SettleRequest {
 	return &store.SettleRequest{Lease: e.Lease, Kind: store.SettleEnd, Outcome: outcome, Then: then, Output: []byte(`"out"`)}
 }
 
+// mail returns all mail of a worker, after what it has seen is forgotten.
+func (s *suite) mail(worker string, seen ...int64) []store.Mail {
+	s.Helper()
+	p, err := s.Poll(s.Context(), &store.PollRequest{Worker: worker, Seen: seen})
+	return must(s, p, err).Mail
+}
+
 func (s *suite) settle(req *store.SettleRequest) *store.Settled {
 	s.Helper()
 	d, err := s.Settle(s.Context(), req)
