@@ -16,7 +16,7 @@ var errBusy = errors.New("task is locked by others")
 
 // contended reports whether the database did not apply a transaction because of what others did at the same time.
 func contended(err error) bool {
-	if errors.Is(err, errBusy) {
+	if _, again := errors.AsType[*unproven](err); again || errors.Is(err, errBusy) {
 		return true
 	}
 	answer, ok := errors.AsType[*pgconn.PgError](err)

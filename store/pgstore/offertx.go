@@ -51,6 +51,7 @@ func (s *Store) offerTx(ctx context.Context, savepoint pgx.Tx, req *store.OfferR
 		return err
 	}}
 	t := s.newTx(ctx, savepoint, true)
+	t.others = true
 	busy, err := t.read(&pgx.Batch{}, []*op{o})
 	switch {
 	case err != nil:

@@ -27,13 +27,17 @@ import (
 
 // Store is a store in a Postgres database. Use [Open] or [New].
 type Store struct {
-	pool   *pgxpool.Pool
-	owned  bool // the pool is closed with the store
-	texts  texts
-	opts   Options
-	writer *writer
-	shared shared
-	news   *notifier
+	pool    *pgxpool.Pool   // for reads and notifications
+	writes  *pgxpool.Pool   // for transactions that write
+	owned   []*pgxpool.Pool // are closed with the store
+	texts   texts
+	plain   bool // the server does not tell its timeline
+	servers servers
+	commits commits
+	opts    Options
+	writer  *writer
+	shared  shared
+	news    *notifier
 }
 
 var (
@@ -120,6 +124,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if !saysMaxConns(url) {
 		config.MaxConns = defaultConns
 	}
+	guard(&config.ConnConfig.Config)
 	config.PingTimeout = answerWithin
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = answerWithin
@@ -128,13 +133,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s, err := New(ctx, pool, &given)
-	if err != nil {
-		pool.Close()
-		return nil, err
-	}
-	s.owned = true
-	return s, nil
+	return newStore(ctx, pool, pool, []*pgxpool.Pool{pool}, &given)
 }
 
 // takeSchema takes the schema out of what a URL says; the server does not know that parameter.
@@ -146,17 +145,37 @@ func takeSchema(config *pgx.ConnConfig) string {
 
 const schemaParam = "schema"
 
-// New is Open on a pool of the caller's, which stays open when the store is closed. The store takes up to
-// Options.Writers and ten more connections from it at once, each for the time of one transaction, never two for one
-// operation.
+// New is Open on a pool of the caller's, which stays open when the store is closed. The store reads and notifies through it.
+// For what it writes it opens up to Options.Writers and eight connections of its own, with the pool's configuration: pgx
+// sends a request to cancel when the context of a commit ends or its connection breaks, and a server that waits for its
+// standbys then shows what they do not have. The store's own connections send none. A caller whose transaction has an
+// offer in it ([Store.OfferTx]) should commit that under a context that does not end, for the same reason.
 func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
-	s := &Store{pool: pool, opts: opts.withDefaults()}
-	s.texts.schema = s.opts.Schema
-	if len(s.opts.Schema) > maxIdentifier {
-		return nil, fmt.Errorf("open store: schema %q has more than %d bytes", s.opts.Schema, maxIdentifier)
+	config := pool.Config()
+	guard(&config.ConnConfig.Config)
+	config.MaxConns = int32(opts.withDefaults().Writers + aloneOps)
+	config.MinConns, config.MinIdleConns = 0, 0
+	config.PingTimeout = answerWithin
+	writes, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if err := s.prepare(ctx); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", s.where(), err)
+	return newStore(ctx, pool, writes, []*pgxpool.Pool{writes}, opts)
+}
+
+// newStore makes a store on pools, and closes those that are its own when that fails.
+func newStore(ctx context.Context, pool, writes *pgxpool.Pool, owned []*pgxpool.Pool, opts *Options) (*Store, error) {
+	s := &Store{pool: pool, writes: writes, owned: owned, opts: opts.withDefaults()}
+	s.texts.schema = s.opts.Schema
+	s.servers.turn = make(chan struct{}, 1)
+	err := s.prepare(ctx)
+	if len(s.opts.Schema) > maxIdentifier {
+		err = fmt.Errorf("schema %q has more than %d bytes", s.opts.Schema, maxIdentifier)
+	}
+	if err != nil {
+		err = fmt.Errorf("open store %s: %w", s.where(), err)
+		s.closePools()
+		return nil, err
 	}
 	s.news = newNotifier(s)
 	s.writer = newWriter(s)
@@ -169,14 +188,20 @@ func (s *Store) where() string {
 	return fmt.Sprintf("%s/%s schema %s", c.Host, c.Database, s.opts.Schema)
 }
 
-// Close ends the store's goroutines, after what is queued, and its connections.
+// Close ends the store's goroutines, after what is queued, and its connections. Commits that still wait for the server are left to
+// it.
 func (s *Store) Close() error {
 	s.writer.close()
 	s.news.stop()
-	if s.owned {
-		s.pool.Close()
-	}
+	s.commits.close()
+	s.closePools()
 	return nil
+}
+
+func (s *Store) closePools() {
+	for _, pool := range s.owned {
+		pool.Close()
+	}
 }
 
 // explain names the database in an error that is not an answer of the store.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/perdure/perdure/store"
@@ -251,7 +252,10 @@ func (s *Store) connection(caller, within context.Context) (*pgxpool.Conn, error
 	ctx, stop := context.WithCancel(within)
 	defer stop()
 	defer context.AfterFunc(caller, stop)()
-	conn, err := s.pool.Acquire(ctx)
+	if err := s.mayBegin(ctx); err != nil {
+		return nil, err
+	}
+	conn, err := s.writes.Acquire(ctx)
 	switch {
 	case caller.Err() != nil:
 		if err == nil {
@@ -267,19 +271,21 @@ func (s *Store) connection(caller, within context.Context) (*pgxpool.Conn, error
 // transact applies operations in one transaction, and gives the connection back. Each has its own answer in op.err; the
 // error is of all. Busy ones have not been applied.
 func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, ops []*op, wait bool) (busy []*op, err error) {
-	defer conn.Release()
 	t := s.newTx(ctx, conn.Conn(), wait)
 	if busy, err = t.begin(ops); err == nil {
 		err = t.apply(ops, busy)
 	}
+	b := &pgx.Batch{}
 	if err == nil {
-		err = t.commit()
+		err = t.queueChanges(b)
 	}
 	if err != nil {
-		rollback(conn.Conn())
-		return nil, unanswered(err)
+		s.release(conn, err)
+		return nil, s.reconsidered(ctx, unanswered(err))
 	}
-	s.news.add(&t.news)
+	if err := s.commit(ctx, conn, t.server, b, &t.news); err != nil {
+		return nil, s.reconsidered(ctx, err)
+	}
 	return busy, nil
 }
 
