@@ -72,7 +72,9 @@ func TestACommitIsNeverCancelled(t *testing.T) {
 		"TLS": func(_ *testing.T, g *pgtest.Group) string {
 			return strings.Replace(g.Servers[0].URL(), "sslmode=disable", "sslmode=require", 1)
 		},
-		"PgBouncer": func(t *testing.T, g *pgtest.Group) string { return pgtest.Bouncer(t, g.Servers[0].URL(), "default_pool_size = 20") },
+		"PgBouncer": func(t *testing.T, g *pgtest.Group) string {
+			return pgtest.Bouncer(t, g.Servers[0].URL(), "default_pool_size = 20")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

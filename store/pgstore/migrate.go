@@ -213,7 +213,7 @@ func (x *texts) migrate(ctx context.Context, conn *pgx.Conn, steps []string) err
 // migrateTries is how often a migration tries again, and migrateWait how long it waits for each lock.
 const (
 	migrateTries = 30
-	migrateWait  = `SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = 0`
+	migrateWait  = `SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '1min'`
 )
 
 // migrating is how a migration's transaction begins, whatever the defaults are.

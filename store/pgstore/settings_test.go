@@ -12,7 +12,7 @@ func TestDefaultsOfARoleDoNotMatter(t *testing.T) {
 	at := asRole(t, "off")
 	for _, set := range []string{
 		"statement_timeout = '1s'", "default_transaction_read_only = on", "default_transaction_isolation = 'serializable'",
-		"row_security = on", "client_min_messages = 'error'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'",
+		"row_security = on", "client_min_messages = 'error'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '10s'",
 	} {
 		if err := execute(t, "ALTER ROLE "+roleOf(at)+" SET "+set); err != nil {
 			t.Fatal(err)
