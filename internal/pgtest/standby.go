@@ -145,7 +145,13 @@ func (s *Server) Exec(sql string) error { return execute(s.URL(), sql) }
 // Promote makes a standby a primary, and waits until it is one.
 func (s *Server) Promote() error {
 	var promoted bool
-	return s.ask(context.Background(), "SELECT pg_promote(true, 60)", &promoted)
+	if err := s.ask(context.Background(), "SELECT pg_promote(true, 60)", &promoted); err != nil {
+		return err
+	}
+	if !promoted {
+		return errors.New("the standby was not promoted within a minute")
+	}
+	return nil
 }
 
 // processes returns the server's processes, the first one first.
