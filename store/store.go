@@ -148,6 +148,19 @@ type Uptimer interface {
 	Uptime() time.Duration
 }
 
+// Gauger is implemented by stores that have figures of their own for an engine's metrics.
+type Gauger interface {
+	// Gauges returns the figures as they are now, in a fixed order. It does not wait.
+	Gauges() []Gauge
+}
+
+// Gauge is a figure that may rise and fall.
+type Gauge struct {
+	Name  string // a Prometheus name without its namespace
+	Help  string
+	Value int64
+}
+
 // Notifier is implemented by stores that can tell that somebody else has written. What it tells are
 // hints: everything is right by polling alone.
 type Notifier interface {

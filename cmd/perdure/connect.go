@@ -48,6 +48,8 @@ type session struct {
 
 	// warnings tells which settings of the store put acknowledged work at risk; nil if it has none.
 	warnings func(context.Context) ([]string, error)
+	// replication tells how the store's database is replicated; nil if it has none.
+	replication func(context.Context) (*pgstore.Replication, error)
 }
 
 // warner is a store whose server may be set so that it does not keep what it acknowledged.
@@ -190,6 +192,9 @@ func (a *app) openStore(ctx context.Context, mode access) (*session, error) {
 		funcs: func(ctx context.Context) ([]perdure.FuncInfo, error) { return publishedFuncs(ctx, eng) }}
 	if w, ok := st.(warner); ok {
 		s.warnings = w.Warnings
+	}
+	if pg, ok := st.(*pgstore.Store); ok {
+		s.replication = pg.Replication
 	}
 	return s, nil
 }

@@ -225,6 +225,7 @@ func (d *doctor) examineDatabase(ctx context.Context) {
 	defer s.close()
 	d.fine("database", "%s answers, and this program works with its schema", s.where)
 	d.durability(ctx, s)
+	d.replication(ctx, s)
 	d.workers(ctx, s)
 	d.tasks(ctx, s)
 }
@@ -243,6 +244,28 @@ func (d *doctor) durability(ctx context.Context, s *session) {
 	}
 	for _, what := range found {
 		d.warn("settings", "%s", what)
+	}
+}
+
+// replication tells which standbys a database has. What is wrong with that is a warning of durability's.
+func (d *doctor) replication(ctx context.Context, s *session) {
+	if s.replication == nil {
+		return
+	}
+	r, err := s.replication(ctx)
+	if err != nil {
+		d.wrong("replication", "%v", err)
+		return
+	}
+	synchronous := fmt.Sprintf("%d of them synchronous", r.Synchronous)
+	if r.Synchronous < 0 {
+		synchronous = "this role may not see which are synchronous"
+	}
+	switch {
+	case r.Standbys == 0:
+		d.fine("replication", "timeline %d, no standby", r.Timeline)
+	default:
+		d.fine("replication", "timeline %d, %d standbys, %s, synchronous_standby_names %q", r.Timeline, r.Standbys, synchronous, r.Names)
 	}
 }
 

@@ -45,6 +45,7 @@ type cluster struct {
 	t       *testing.T
 	lease   time.Duration
 	server  *pgtest.Server
+	url     string // of the database, if it is not to be reached through a worker's proxy
 	journal string
 	workers []*worker
 	mu      sync.Mutex
@@ -69,7 +70,13 @@ type worker struct {
 // newCluster starts Postgres; workers are added.
 func newCluster(t *testing.T, lease time.Duration, settings ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, lease: lease, server: pgtest.Start(t, settings...), journal: filepath.Join(t.TempDir(), "journal"),
+	return clusterOn(t, lease, pgtest.Start(t, settings...))
+}
+
+// clusterOn is newCluster on a server.
+func clusterOn(t *testing.T, lease time.Duration, server *pgtest.Server) *cluster {
+	t.Helper()
+	c := &cluster{t: t, lease: lease, server: server, journal: filepath.Join(t.TempDir(), "journal"),
 		deaths: map[int]int64{}, frozen: map[int]bool{}}
 	if err := os.WriteFile(c.journal, nil, 0o666); err != nil {
 		t.Fatal(err)
@@ -108,7 +115,11 @@ func (w *worker) start() {
 	if err != nil {
 		w.c.t.Fatal(err)
 	}
-	args := append([]string{"-db", w.c.server.URLAt(w.proxy.Address()) + "&schema=chaos&connect_timeout=2", "-listen", w.listen, "-journal", w.c.journal,
+	url := w.c.url
+	if url == "" {
+		url = w.c.server.URLAt(w.proxy.Address()) + "&schema=chaos&connect_timeout=2"
+	}
+	args := append([]string{"-db", url, "-listen", w.listen, "-journal", w.c.journal,
 		"-lease", w.c.lease.String()}, w.args...)
 	for range 100 { // the database, or the way to it, may be away
 		w.cmd, w.said, w.died = exec.Command(program, args...), &bytes.Buffer{}, make(chan struct{})

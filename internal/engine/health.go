@@ -11,9 +11,10 @@ import (
 
 // health says whether an engine can take work (R5). The engine's mutex guards it.
 type health struct {
-	swept   bool // the first claim pass is done
-	beating bool // the last heartbeat was taken
-	failing bool // the last heartbeat was not taken
+	swept   bool  // the first claim pass is done
+	beating bool  // the last heartbeat was taken
+	failing bool  // the last heartbeat was not taken
+	refused error // why, as the store says
 }
 
 // Ready reports why the engine is not ready to take work; nil when it is (rule R5).
@@ -28,6 +29,8 @@ func (e *Engine) Ready() error {
 		return ErrShuttingDown
 	case e.roster.state == idle:
 		return errors.New("engine is not running")
+	case e.health.failing:
+		return fmt.Errorf("%w: the last heartbeat was not taken: %w", ErrUnavailable, e.health.refused)
 	case !e.health.beating:
 		return ErrUnavailable
 	case !e.health.swept:
@@ -43,7 +46,7 @@ func (e *Engine) noteBeat(ctx context.Context, err error) {
 	}
 	e.mu.Lock()
 	first := !e.health.failing
-	e.health.beating, e.health.failing = err == nil, err != nil
+	e.health.beating, e.health.failing, e.health.refused = err == nil, err != nil, err
 	e.mu.Unlock()
 	if err == nil {
 		return

@@ -88,6 +88,11 @@ func (e *Engine) Counters() []Counter {
 		{Name: "callers_gone", Help: "Operations under way whose callers have gone.", Gauge: true, Value: e.detached.count()},
 		count("logs_dropped_total", "Log records that were dropped because the log handler panicked.", &s.logsDropped),
 	}
+	if g, ok := e.store.(store.Gauger); ok {
+		for _, figure := range g.Gauges() {
+			fixed = append(fixed, Counter{Name: figure.Name, Help: figure.Help, Gauge: true, Value: figure.Value})
+		}
+	}
 	labelled := s.labelled()
 	slices.SortFunc(labelled, func(a, b Counter) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Label, b.Label))

@@ -18,8 +18,9 @@ import (
 	"github.com/perdure/perdure/internal/need"
 )
 
-// Bouncer starts a PgBouncer in transaction mode in front of the server at a URL, and returns the URL to use instead.
-func Bouncer(t testing.TB, server string) string {
+// Bouncer starts a PgBouncer in transaction mode in front of the server at a URL, and returns the URL to use instead. settings are
+// lines of its configuration.
+func Bouncer(t testing.TB, server string, settings ...string) string {
 	t.Helper()
 	bin := need.Program(t, "pgbouncer", "/usr/sbin/pgbouncer")
 	dir, err := os.MkdirTemp("", "pgbouncer-")
@@ -32,6 +33,9 @@ func Bouncer(t testing.TB, server string) string {
 		t.Fatal(err)
 	}
 	config, err := bouncerConfig(server, port)
+	for _, line := range settings {
+		config += line + "\n"
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,6 +109,7 @@ type Server struct {
 	settings []string
 	cmd      *exec.Cmd
 	exited   chan struct{}
+	frozen   bool
 }
 
 // Start makes and starts a cluster with the server's settings, such as "fsync=off", and stops it when the test ends.
@@ -122,9 +123,12 @@ func Start(t testing.TB, settings ...string) *Server {
 	return s
 }
 
-// binaries returns the folder of Postgres' programs: that of the newest version.
+// binaries returns the folder of Postgres' programs: PERDURE_TEST_POSTGRES_BIN, else that of the newest version.
 func binaries(t testing.TB) string {
 	t.Helper()
+	if given := os.Getenv("PERDURE_TEST_POSTGRES_BIN"); given != "" {
+		return given
+	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if len(found) > 0 {
 		slices.SortFunc(found, func(a, b string) int { return version(a) - version(b) })
@@ -291,6 +295,9 @@ func (s *Server) dataDirectory(ctx context.Context) (dir string, err error) {
 
 // Kill stops the server at once, as if the machine had lost its processes (pg_ctl stop -m immediate).
 func (s *Server) Kill() {
+	if s.frozen {
+		s.Thaw()
+	}
 	s.cmd.Process.Signal(syscall.SIGQUIT)
 	<-s.exited
 }

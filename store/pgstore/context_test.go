@@ -109,8 +109,10 @@ func TestWhatHasBegunOutlivesItsContext(t *testing.T) {
 // onOne returns a store on a pool of one connection, and that connection.
 func onOne(t *testing.T) (*Store, *pgxpool.Conn) {
 	t.Helper()
-	s := onPool(t, func(config *pgxpool.Config) { config.MaxConns = 1 })
-	conn, err := s.pool.Acquire(t.Context())
+	url := pgtest.URL(t)
+	s := openAt(t, url+"&pool_max_conns=1", Options{Schema: pgtest.Schema(t, url), PollOnly: true})
+	register(t, s, "w")
+	conn, err := s.writes.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func tableLocked(err error) bool {
 
 // contended reports whether the database did not apply a transaction because of what others did at the same time.
 func contended(err error) bool {
-	if errors.Is(err, errBusy) {
+	if _, again := errors.AsType[*unproven](err); again || errors.Is(err, errBusy) {
 		return true
 	}
 	answer, ok := errors.AsType[*pgconn.PgError](err)
@@ -57,7 +57,7 @@ const (
 // at fault, or a few.
 func refused(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
+	if !ok || ofStandby(err) {
 		return contended(err)
 	}
 	switch answer.Code[:2] {
@@ -90,7 +90,7 @@ func (s *Store) judge(err error) error {
 		return err
 	}
 	probe := &op{ctx: context.Background(), run: probe}
-	if s.single(probe.ctx, probe, s.pool, goneAlone) != nil || probe.err != nil {
+	if s.single(probe.ctx, probe, s.writes, goneAlone) != nil || probe.err != nil {
 		return err
 	}
 	return &store.ContentError{Err: s.explain(err)}

@@ -123,6 +123,7 @@ func connect(ctx context.Context, url, schema string) (*texts, *pgx.Conn, error)
 		return nil, nil, err
 	}
 	x := &texts{schema: cmp.Or(schema, takeSchema(config), DefaultSchema)}
+	guard(&config.Config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	return x, conn, err
 }
@@ -133,12 +134,24 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.writes.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	v, err := s.texts.version(ctx, conn.Conn())
+	server, err := s.meet(ctx, conn.Conn())
+	if err != nil {
+		return err
+	}
+	if err := s.upToDate(ctx, conn.Conn(), steps); err != nil || server == "" {
+		return err
+	}
+	return s.raiseSequences(ctx, conn.Conn())
+}
+
+// upToDate makes sure that the tables are of a version with which this program works.
+func (s *Store) upToDate(ctx context.Context, conn *pgx.Conn, steps []string) error {
+	v, err := s.texts.version(ctx, conn)
 	switch {
 	case err != nil:
 		return err
@@ -151,7 +164,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	case s.opts.NoMigrate:
 		return fmt.Errorf("its schema version is %d, this program's %d: apply what \"perdure migrate --print\" prints", v.number, len(steps))
 	}
-	return s.texts.migrate(ctx, conn.Conn(), steps)
+	return s.texts.migrate(ctx, conn, steps)
 }
 
 // schemaVersion is the version of the tables, and the oldest whose programs work with them.
@@ -177,15 +190,22 @@ func (x *texts) version(ctx context.Context, conn *pgx.Conn) (v schemaVersion, e
 // migrate brings the tables to the version that the steps lead to. While it waits for a transaction that has used a table,
 // everybody else who wants to use that waits behind it: it gives up after a while, lets them pass, and tries again.
 func (x *texts) migrate(ctx context.Context, conn *pgx.Conn, steps []string) error {
-	if _, err := conn.Exec(ctx, x.versions()); err != nil && !exists(err) {
+	err := pgx.BeginTxFunc(ctx, conn, migrating, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, migrateWait+"; "+x.versions())
+		return err
+	})
+	if err != nil && !exists(err) {
 		return err
 	}
-	err := x.apply(ctx, conn, steps)
+	err = x.apply(ctx, conn, steps)
 	for range migrateTries {
 		if !contended(err) {
 			break
 		}
 		err = x.apply(ctx, conn, steps)
+	}
+	if tookWarning(conn.PgConn()) {
+		err = errors.Join(err, errWarned)
 	}
 	return err
 }
@@ -193,13 +213,16 @@ func (x *texts) migrate(ctx context.Context, conn *pgx.Conn, steps []string) err
 // migrateTries is how often a migration tries again, and migrateWait how long it waits for each lock.
 const (
 	migrateTries = 30
-	migrateWait  = `SET LOCAL lock_timeout = '2s'`
+	migrateWait  = `SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '1min'`
 )
+
+// migrating is how a migration's transaction begins, whatever the defaults are.
+var migrating = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
 // apply takes the steps that are missing, in one transaction. Programs that do so at the same time take turns at the row of
 // the version.
 func (x *texts) apply(ctx context.Context, conn *pgx.Conn, steps []string) error {
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, conn, migrating, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, migrateWait); err != nil {
 			return err
 		}

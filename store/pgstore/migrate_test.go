@@ -142,7 +142,7 @@ func TestAFrozenTransactionLosesItsLocks(t *testing.T) {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	if err := frozen.send(&pgx.Batch{}); err == nil {
-		if err = frozen.commit(); err == nil {
+		if err = frozen.send(committing(t, frozen)); err == nil {
 			t.Error("the frozen transaction has committed")
 		}
 	}

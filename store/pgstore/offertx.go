@@ -64,6 +64,7 @@ func (s *Store) offerTx(ctx context.Context, savepoint pgx.Tx, req *store.OfferR
 		return err
 	}}
 	t := s.newTx(ctx, savepoint, direct)
+	t.others = true
 	var own string
 	b := &pgx.Batch{}
 	b.Queue(sqlOwnLimit).QueryRow(func(row pgx.Row) error { return row.Scan(&own) })

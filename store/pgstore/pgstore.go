@@ -27,12 +27,16 @@ import (
 
 // Store is a store in a Postgres database. Use [Open] or [New].
 type Store struct {
-	pool    *pgxpool.Pool
-	owned   bool          // the pool is closed with the store
-	beats   *pgxpool.Pool // one connection, for heartbeats
-	polls   *pgxpool.Pool // one connection, for what a worker asks and claims
-	readers chan struct{} // holds a token for each read on the pool
+	pool    *pgxpool.Pool   // for reads and notifications
+	writes  *pgxpool.Pool   // for transactions that write
+	beats   *pgxpool.Pool   // one connection, for heartbeats
+	polls   *pgxpool.Pool   // one connection, for what a worker asks and claims
+	owned   []*pgxpool.Pool // are closed with the store
+	readers chan struct{}   // holds a token for each read on the pool
 	texts   texts
+	plain   bool // the server does not tell its timeline
+	servers servers
+	commits commits
 	opts    Options
 	writer  *writer
 	shared  shared
@@ -110,12 +114,12 @@ const maxIdentifier = 63
 // that one still lives. A network that is cut without a word would else hold up one operation after the other.
 const answerWithin = 5 * time.Second
 
-// besideConns is how many connections of its pool a store uses at most at once, beside those of writers and readers: for
-// operations that go alone, a notification, a sweep.
-const besideConns = aloneOps + againOps + 2
+// writeConns is how many connections a store writes over at most at once, beside heartbeats and claims: batches, operations
+// that go alone, a sweep.
+func (o *Options) writeConns() int { return o.Writers + aloneOps + againOps + 1 }
 
-// poolConns is how many connections of its pool a store uses at most at once.
-func (o *Options) poolConns() int { return o.Writers + o.Readers + besideConns }
+// poolConns is how many connections of a pool a store uses at most at once that also reads and notifies over it.
+func (o *Options) poolConns() int { return o.writeConns() + o.Readers + 1 }
 
 // Open connects to the database at url, a URL or a key=value string as pgx reads them, and creates or migrates the
 // tables when needed. The URL may also say schema=NAME. ctx bounds the opening. It starts goroutines that live until
@@ -138,6 +142,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if !saysMaxConns(url) {
 		config.MaxConns = int32(given.poolConns())
 	}
+	guard(&config.ConnConfig.Config)
 	config.PingTimeout = answerWithin
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = answerWithin
@@ -146,13 +151,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s, err := New(ctx, pool, &given)
-	if err != nil {
-		pool.Close()
-		return nil, err
-	}
-	s.owned = true
-	return s, nil
+	return newStore(ctx, pool, pool, []*pgxpool.Pool{pool}, &given)
 }
 
 // takeSchema takes the schema out of what a URL says; the server does not know that parameter.
@@ -165,19 +164,45 @@ func takeSchema(config *pgx.ConnConfig) string {
 const schemaParam = "schema"
 
 // New is Open on a pool of the caller's, which stays open when the store is closed. The store takes up to
-// Options.Writers, Options.Readers and six connections from it at once, each for the time of one transaction, never two
-// for one operation, and opens two of its own, as the pool's configuration says.
+// Options.Readers and one more connection from it at once, each for the time of one transaction: for reads and
+// notifications. What it writes goes over connections of its own, with the pool's configuration: up to Options.Writers
+// and five, which are seven by default, and the two of heartbeats and of what a worker asks for. For pgx sends a request
+// to cancel when the context of a commit ends or its connection breaks, and a server that waits for its standbys then
+// shows what they do not have. The store's own connections send none. A caller whose transaction has an offer in it
+// ([Store.OfferTx]) should commit that under a context that does not end, for the same reason.
 func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
-	s := &Store{pool: pool, opts: opts.withDefaults()}
+	given := opts.withDefaults()
+	config := pool.Config()
+	guard(&config.ConnConfig.Config)
+	config.MaxConns = int32(given.writeConns())
+	config.MinConns, config.MinIdleConns = 0, 0
+	config.PingTimeout = answerWithin
+	writes, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return newStore(ctx, pool, writes, []*pgxpool.Pool{writes}, &given)
+}
+
+// newStore makes a store on pools, and closes those that are its own when that fails.
+func newStore(ctx context.Context, pool, writes *pgxpool.Pool, owned []*pgxpool.Pool, opts *Options) (*Store, error) {
+	s := &Store{pool: pool, writes: writes, owned: owned, opts: opts.withDefaults()}
 	s.texts.schema = s.opts.Schema
+	s.servers.turn = make(chan struct{}, 1)
+	var err error
 	if len(s.opts.Schema) > maxIdentifier {
-		return nil, fmt.Errorf("open store: schema %q has more than %d bytes", s.opts.Schema, maxIdentifier)
+		err = fmt.Errorf("schema %q has more than %d bytes", s.opts.Schema, maxIdentifier)
 	}
-	if err := s.prepare(ctx); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", s.where(), err)
+	if err == nil {
+		err = s.openLanes(ctx)
 	}
-	if err := s.openLanes(ctx); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", s.where(), err)
+	if err == nil {
+		err = s.prepare(ctx)
+	}
+	if err != nil {
+		err = fmt.Errorf("open store %s: %w", s.where(), err)
+		s.closePools()
+		return nil, err
 	}
 	s.news = newNotifier(s)
 	s.writer = newWriter(s)
@@ -188,11 +213,12 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error)
 func (s *Store) openLanes(ctx context.Context) (err error) {
 	s.readers = make(chan struct{}, s.opts.Readers)
 	for _, lane := range []**pgxpool.Pool{&s.beats, &s.polls} {
-		config := s.pool.Config()
+		config := s.writes.Config()
 		config.MaxConns, config.MinConns, config.MinIdleConns = 1, 0, 0
 		if *lane, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 			return err
 		}
+		s.owned = append(s.owned, *lane)
 	}
 	return nil
 }
@@ -203,16 +229,20 @@ func (s *Store) where() string {
 	return fmt.Sprintf("%s/%s schema %s", c.Host, c.Database, s.opts.Schema)
 }
 
-// Close ends the store's goroutines, after what is queued, and its connections.
+// Close ends the store's goroutines, after what is queued, and its connections. Commits that still wait for the server are left to
+// it.
 func (s *Store) Close() error {
 	s.writer.close()
 	s.news.stop()
-	s.beats.Close()
-	s.polls.Close()
-	if s.owned {
-		s.pool.Close()
-	}
+	s.commits.close()
+	s.closePools()
 	return nil
+}
+
+func (s *Store) closePools() {
+	for _, pool := range s.owned {
+		pool.Close()
+	}
 }
 
 // explain names the database in an error that is not an answer of the store.
@@ -330,7 +360,7 @@ func (s *Store) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*st
 
 // Sweep implements store.Store.
 func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
-	return beside(ctx, s, s.pool, &op{}, func(r rules.Rows, now time.Time) (*store.Swept, error) {
+	return beside(ctx, s, s.writes, &op{}, func(r rules.Rows, now time.Time) (*store.Swept, error) {
 		return rules.Sweep(r, now, limit)
 	})
 }

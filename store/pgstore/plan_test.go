@@ -25,7 +25,7 @@ func reads() map[string]string {
 	return map[string]string{
 		"sqlTaskByID": sqlTaskByID, "sqlTaskMeta": sqlTaskMeta, "sqlTaskTurn": sqlTaskTurn, "sqlTaskLast": sqlTaskLast,
 		"sqlTaskInput": sqlTaskInput, "sqlTurns": sqlTurns, "sqlEvents": sqlEvents, "sqlTurnEvents": sqlTurnEvents,
-		"sqlRewinds": sqlRewinds, "sqlWaiting": sqlWaiting, "sqlWorkers": sqlWorkers, "sqlMail": sqlMail,
+		"sqlRewinds": sqlRewinds, "sqlWaiting": sqlWaiting, "sqlNumbers": sqlNumbers, "sqlWorkers": sqlWorkers, "sqlMail": sqlMail,
 		"sqlSeenMail": sqlSeenMail, "sqlAnyDue": sqlAnyDue, "sqlAnyLapsed": sqlAnyLapsed,
 	}
 }
@@ -57,7 +57,9 @@ func writes() map[string]string {
 // plain are statements that touch no table of rows.
 var plain = []string{"sqlBegin", "sqlCommit", "sqlLimits", "sqlClock", "sqlBeginRead", "sqlReadSetup", "sqlVersions", "sqlVersion",
 	"sqlNextIncarnation", "sqlKeepIncarnation", "sqlNextPlaces", "sqlRaisePlaces", "sqlSettings", "sqlNotify", "sqlAnnounce",
-	"sqlNoSync", "sqlOwnLimit", "sqlSetLimit", "sqlPutLimit"}
+	"sqlNoSync", "sqlOwnLimit", "sqlSetLimit", "sqlPutLimit",
+	"sqlClockPlain", "sqlWhichServer", "sqlWhichPlain", "sqlTimeline", "sqlNoteTimeline", "sqlSince", "sqlBarrier", "sqlBarrierPlain",
+	"sqlSetIncarnations", "sqlSetPlaces", "sqlSetMail", "sqlReplication"}
 
 // whole are statements that read a whole index or table by nature: the few workers, and the first tasks that are removed.
 var whole = []string{sqlWorkers, sqlLapsedWorkers, sqlServed, sqlAbandoned, sqlAnyLapsed}

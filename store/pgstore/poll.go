@@ -19,12 +19,14 @@ const (
 	sqlAnyDue = `SELECT EXISTS (SELECT FROM unnest($2::text[]) AS f (name) WHERE
 		EXISTS (SELECT FROM perdure.tasks WHERE func = f.name AND NOT suspect AND due_at > 0 AND due_at <= ` + now1 + `)
 		OR $3 AND EXISTS (SELECT FROM perdure.tasks WHERE func = f.name AND suspect AND due_at > 0 AND due_at <= ` + now1 + `))`
-	sqlAnyLapsed = `SELECT EXISTS (SELECT FROM perdure.workers WHERE dead OR expires_at <= ` + now1 + ` OR beat_at > ` + now1 + ` + $2)`
+	sqlAnyLapsed = `SELECT EXISTS (SELECT FROM perdure.workers WHERE dead OR beat_at > ` + now1 + ` + $2
+		OR expires_at <= ` + now1 + ` AND $3 + expires_at - beat_at <= ` + now1 + `)`
 )
 
 // Poll implements store.Store, in one round trip, on the connection for what a worker asks.
 func (s *Store) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
 	polled := &store.Polled{}
+	since, _ := s.servers.since(s.servers.met())
 	_, err := s.ask(ctx, s.polls, sqlBegin, func(r *reading) {
 		if len(req.Seen) > 0 {
 			r.batch.Queue(sqlNoSync)
@@ -43,7 +45,7 @@ func (s *Store) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled
 			return err
 		}
 		r.query(sqlAnyDue, any, r.given(), append([]string{}, req.Funcs...), req.Suspect)
-		r.query(sqlAnyLapsed, any, r.given(), rules.AheadBy.Microseconds())
+		r.query(sqlAnyLapsed, any, r.given(), rules.AheadBy.Microseconds(), micros(since))
 	})
 	if err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 
 const (
 	sqlBeginRead = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
-	// Pages are read down an index in its order.
-	sqlReadSetup = `SELECT set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+	// Pages are read down an index in its order. No request to cancel is sent: who has gone is read for no longer than 30 s.
+	sqlReadSetup = `SELECT set_config('row_security', 'off', true), set_config('statement_timeout', '30s', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
 		set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
 		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
 		set_config('jit', 'off', true)`
@@ -22,10 +22,12 @@ const (
 
 // reading is one moment of the database: its queries are sent together.
 type reading struct {
-	s     *Store
-	batch *pgx.Batch
-	now   time.Time
-	task  *store.Task // nil until read, or if there is none
+	s      *Store
+	batch  *pgx.Batch
+	now    time.Time
+	server string      // that has answered
+	since  time.Time   // when its timeline began
+	task   *store.Task // nil until read, or if there is none
 }
 
 // read sends what ask has queued, on one moment of the database, and then calls result. No more than Options.Readers are
@@ -63,7 +65,14 @@ func (s *Store) ask(ctx context.Context, pool *pgxpool.Pool, begin string, ask f
 	r.clock()
 	ask(r)
 	r.batch.Queue(sqlCommit)
-	if err := send(ctx, pool, r.batch); err != nil {
+	err := send(ctx, pool, r.batch)
+	if err == nil {
+		r.since, err = s.believe(ctx, r.server)
+	}
+	if ofStandby(err) {
+		s.reset()
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -86,11 +95,10 @@ func send(ctx context.Context, pool *pgxpool.Pool, b *pgx.Batch) error {
 }
 
 func (r *reading) clock() {
+	r.batch.Queue(r.s.either(sqlClock, sqlClockPlain)).QueryRow(func(row pgx.Row) error { return r.s.scanClock(row, &r.now, &r.server) })
 	if r.s.opts.UnsafeClock != nil {
-		r.now = r.s.opts.UnsafeClock()
-		return
+		r.now = r.s.opts.UnsafeClock() // it is an argument, too
 	}
-	r.batch.Queue(r.s.sql(sqlClock)).QueryRow(func(row pgx.Row) error { return row.Scan((*instant)(&r.now)) })
 }
 
 func (r *reading) query(sql string, scan func(pgx.Rows) error, args ...any) {
@@ -236,7 +244,7 @@ func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 	return read(ctx, s, ask, func(r *reading) ([]*store.Worker, error) {
 		var alive []*store.Worker
 		for _, w := range all {
-			if !w.Dead && r.now.Before(w.ExpiresAt) {
+			if w.ExpiresAt = extended(w, r.since); !w.Dead && r.now.Before(w.ExpiresAt) {
 				alive = append(alive, w)
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/rules"
 )
@@ -35,7 +37,7 @@ func TestARequestOnAnAbsentTaskIsAppliedOnce(t *testing.T) {
 		answer <- removed
 	}()
 	untilWaits(t, b)
-	if err := first.commit(); err != nil {
+	if err := first.send(committing(t, first)); err != nil {
 		t.Fatal(err)
 	}
 	if removed := <-answer; removed == nil || removed.Incarnation != 42 {
@@ -82,4 +84,15 @@ func TestARequestTwiceInOneBatch(t *testing.T) {
 	if len(answers) != 2 || *answers[0] != *answers[1] {
 		t.Errorf("got %+v, want the same answer twice, at the first try", answers)
 	}
+}
+
+// committing are the last statements of a transaction.
+func committing(t *testing.T, of *tx) *pgx.Batch {
+	t.Helper()
+	b := &pgx.Batch{}
+	if err := of.queueChanges(b); err != nil {
+		t.Fatal(err)
+	}
+	b.Queue(sqlCommit)
+	return b
 }

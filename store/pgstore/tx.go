@@ -14,11 +14,14 @@ import (
 // begins; the rules change them in memory; flush writes all changes with one statement for each table and kind of
 // change. What the rules ask for beside that is read when they ask.
 type tx struct {
-	s    *Store
-	ctx  context.Context
-	db   querier
-	now  time.Time
-	wait patience
+	s      *Store
+	ctx    context.Context
+	db     querier
+	now    time.Time
+	server string    // that has answered
+	since  time.Time // when its timeline began
+	wait   patience
+	others bool // it is a transaction of a caller's
 
 	tasks   map[int64]*taskRow  // nil: there is no such task
 	ids     map[string]*taskRow // nil: there is no such task
@@ -109,17 +112,20 @@ var (
 )
 
 const (
-	sqlBegin = `BEGIN`
+	sqlBegin = `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE`
 	// Statements are planned once and for tables of any size: never by what a table holds when that happens. What a
 	// planner says of the cost of a node that it was told to avoid would have each plan compiled, were jit on. A commit
-	// waits for the disk (P2) unless $3 says that it may be as the database has it.
+	// waits for the disk (P2) unless $3 says that it may be as the database has it. A limit of time would end a commit's wait for
+	// a standby, which is told by a warning. What a policy hides from a role is an error, not absent.
 	sqlLimits = `SELECT set_config('idle_in_transaction_session_timeout', $1, true), set_config('lock_timeout', $2, true),
+		set_config('statement_timeout', '0', true), set_config('row_security', 'off', true),
+		set_config('client_min_messages', 'warning', true),
+		CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', true) END,
 		set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
 		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
 		set_config('jit', 'off', true),
 		set_config('synchronous_commit', CASE WHEN $3 OR current_setting('synchronous_commit') = 'remote_apply'
 			THEN current_setting('synchronous_commit') ELSE 'on' END, true)`
-	sqlClock  = `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
 	sqlCommit = `COMMIT`
 )
 
@@ -127,10 +133,15 @@ const (
 // two transactions wait for each other. The clock comes last: a lease is judged by the time at which it is locked
 // (O3). It returns the operations whose task somebody else has locked.
 func (t *tx) begin(ops []*op) (busy []*op, err error) {
+	return t.read(t.opening(), ops)
+}
+
+// opening are the first statements of a transaction.
+func (t *tx) opening() *pgx.Batch {
 	b := &pgx.Batch{}
 	b.Queue(sqlBegin)
 	b.Queue(t.s.sql(sqlLimits), idleLimit, t.wait.locks, t.s.opts.UnsafeNoSync)
-	return t.read(b, ops)
+	return b
 }
 
 // read reads and locks what the operations name, after what is in the batch.
@@ -139,6 +150,9 @@ func (t *tx) read(b *pgx.Batch, ops []*op) (busy []*op, err error) {
 	w.queue(t, b)
 	t.queueClock(b)
 	if err := t.send(b); err != nil {
+		return nil, err
+	}
+	if err := t.judge(); err != nil {
 		return nil, err
 	}
 	if err := w.locked(t); err != nil {
@@ -153,11 +167,16 @@ func (t *tx) read(b *pgx.Batch, ops []*op) (busy []*op, err error) {
 }
 
 func (t *tx) queueClock(b *pgx.Batch) {
-	if t.s.opts.UnsafeClock != nil {
-		t.now = t.s.opts.UnsafeClock()
-		return
+	b.Queue(t.s.either(sqlClock, sqlClockPlain)).QueryRow(func(row pgx.Row) error { return t.s.scanClock(row, &t.now, &t.server) })
+}
+
+// scanClock reads the time, and which server it is that answers.
+func (s *Store) scanClock(row pgx.Row, now *time.Time, server *string) error {
+	err := row.Scan((*instant)(now), server)
+	if s.opts.UnsafeClock != nil {
+		*now = s.opts.UnsafeClock()
 	}
-	b.Queue(t.s.sql(sqlClock)).QueryRow(func(row pgx.Row) error { return row.Scan((*instant)(&t.now)) })
+	return err
 }
 
 // send sends a batch and handles its answers. Afterwards nothing is under way.
@@ -188,16 +207,6 @@ func (t *tx) flush() error {
 	if err := t.queueChanges(b); err != nil || b.Len() == 0 {
 		return err
 	}
-	return t.send(b)
-}
-
-// commit writes what the rules have changed, and commits.
-func (t *tx) commit() error {
-	b := &pgx.Batch{}
-	if err := t.queueChanges(b); err != nil {
-		return err
-	}
-	b.Queue(sqlCommit)
 	return t.send(b)
 }
 

@@ -18,7 +18,8 @@ const (
 	sqlKeepWorkers   = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE id = ANY($1) ORDER BY id FOR KEY SHARE`
 	sqlRenewWorkers  = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE`
 	sqlLockWorkers   = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE id = ANY($1) ORDER BY id FOR UPDATE`
-	sqlLapsedWorkers = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE dead OR expires_at <= $1 OR beat_at > $2
+	sqlLapsedWorkers = `SELECT ` + workerColumns + ` FROM perdure.workers WHERE dead OR beat_at > $2
+		OR expires_at <= $1 AND $3 + expires_at - beat_at <= $1
 		ORDER BY started_at, id FOR UPDATE SKIP LOCKED`
 )
 
@@ -62,6 +63,7 @@ func (t *tx) Worker(id string) (*store.Worker, error) {
 		return nil, nil
 	}
 	c := *w
+	c.ExpiresAt = extended(w, t.since)
 	return &c, nil
 }
 
@@ -73,18 +75,18 @@ func (t *tx) Lapsed(now time.Time) ([]*store.Worker, error) {
 		w, err := t.s.scanWorker(rows)
 		workers = append(workers, w)
 		return err
-	}, micros(now), micros(now.Add(rules.AheadBy)))
+	}, micros(now), micros(now.Add(rules.AheadBy)), micros(t.since))
 	return workers, err
 }
 
-const sqlServed = `SELECT EXISTS (SELECT FROM perdure.workers WHERE NOT dead AND expires_at > $2 AND funcs::jsonb ? $1)`
+const sqlServed = `SELECT EXISTS (SELECT FROM perdure.workers WHERE NOT dead AND (expires_at > $2 OR $3 + expires_at - beat_at > $2) AND funcs::jsonb ? $1)`
 
 // Served implements rules.Rows.
 func (t *tx) Served(fn string, now time.Time) (served bool, err error) {
 	if served, known := t.served[fn]; known {
 		return served, nil
 	}
-	err = t.query(sqlServed, func(rows pgx.Rows) error { return rows.Scan(&served) }, fn, micros(now))
+	err = t.query(sqlServed, func(rows pgx.Rows) error { return rows.Scan(&served) }, fn, micros(now), micros(t.since))
 	t.served[fn] = served
 	return served, err
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/perdure/perdure/store"
@@ -174,7 +175,7 @@ func (w *writer) fill(batch []*op) []*op {
 func (w *writer) apply(batch []*op) {
 	within, cancel := bounded()
 	defer cancel()
-	conn, err := w.s.connection(context.Background(), within, w.s.pool)
+	conn, err := w.s.connection(context.Background(), within, w.s.writes)
 	batch = slices.DeleteFunc(batch, func(o *op) bool {
 		if o.taken.Swap(true) {
 			return true
@@ -223,7 +224,7 @@ func (w *writer) write(within context.Context, conn *pgxpool.Conn, ops []*op) {
 func (w *writer) writeHalf(ops []*op) {
 	within, cancel := bounded()
 	defer cancel()
-	conn, err := w.s.connection(context.Background(), within, w.s.pool)
+	conn, err := w.s.connection(context.Background(), within, w.s.writes)
 	if err != nil {
 		answer(ops, err)
 		return
@@ -246,7 +247,7 @@ func (s *Store) together(within context.Context, conn *pgxpool.Conn, ops []*op) 
 		default:
 			n++
 		}
-		if conn, err = s.connection(context.Background(), within, s.pool); err != nil {
+		if conn, err = s.connection(context.Background(), within, s.writes); err != nil {
 			return nil, err
 		}
 	}
@@ -295,7 +296,7 @@ func (w *writer) insist(o *op) error {
 	case <-o.ctx.Done():
 		return o.ctx.Err()
 	}
-	err := w.s.single(o.ctx, o, w.s.pool, goneAlone)
+	err := w.s.single(o.ctx, o, w.s.writes, goneAlone)
 	<-w.alone
 	if !locked(err) {
 		return err
@@ -311,7 +312,7 @@ func (w *writer) insist(o *op) error {
 		case <-limit.Done():
 			continue
 		}
-		err := w.s.single(going, o, w.s.pool, inBatch)
+		err := w.s.single(going, o, w.s.writes, inBatch)
 		<-w.again
 		if !locked(err) {
 			return err
@@ -388,6 +389,9 @@ func (s *Store) connection(caller, within context.Context, pool *pgxpool.Pool) (
 	ctx, stop := context.WithCancel(within)
 	defer stop()
 	defer context.AfterFunc(caller, stop)()
+	if err := s.mayBegin(ctx); err != nil {
+		return nil, err
+	}
 	conn, err := pool.Acquire(ctx)
 	switch {
 	case caller.Err() != nil:
@@ -404,19 +408,21 @@ func (s *Store) connection(caller, within context.Context, pool *pgxpool.Pool) (
 // transact applies operations in one transaction, and gives the connection back. Each has its own answer in op.err; the
 // error is of all. Busy ones have not been applied.
 func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, ops []*op, wait patience) (busy []*op, err error) {
-	defer conn.Release()
 	t := s.newTx(ctx, conn.Conn(), wait)
 	if busy, err = t.begin(ops); err == nil {
 		err = t.apply(ops, busy)
 	}
+	b := &pgx.Batch{}
 	if err == nil {
-		err = t.commit()
+		err = t.queueChanges(b)
 	}
 	if err != nil {
-		rollback(conn.Conn())
-		return nil, unanswered(err)
+		s.release(conn, err)
+		return nil, s.reconsidered(ctx, unanswered(err))
 	}
-	s.news.add(&t.news)
+	if err := s.commit(ctx, conn, t.server, b, &t.news); err != nil {
+		return nil, s.reconsidered(ctx, err)
+	}
 	return busy, nil
 }
 
