@@ -173,7 +173,7 @@ func TestOperationThatIsLeftOutHoldsNoPayload(t *testing.T) {
 }
 
 func TestBatchesAreBoundedInBytesAndInNumber(t *testing.T) {
-	w := newWriter(nil, nil)
+	w := newWriter(nil, nil, nil)
 	sizes := []int{1, batchBytes - 1, 1, batchBytes + 1, 5, batchBytes / 2, batchBytes / 2, 0, 1, 3 * batchBytes, 3 * batchBytes}
 	for range 3 * batchOps {
 		sizes = append(sizes, 10)

@@ -25,6 +25,9 @@ func check(path string, opts Options) error {
 	if path == "" || path == ":memory:" {
 		return errors.New("a file is needed: package memstore keeps tasks in memory")
 	}
+	if name, on := groundOf(path, opts.filesystem); on == network && !opts.AllowNetworkFS {
+		return errNetwork(name)
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
