@@ -50,7 +50,7 @@ func takeAnchor(n *names) (*anchor, error) {
 			return nil, errors.Join(err, a.closeFiles())
 		}
 		anchors.of[a.id] = a
-	} else if err := setLock(a.db, unix.F_RDLCK, sharedRange); err != nil { // another store may be leaving
+	} else if err := a.setLocks(unix.F_RDLCK); err != nil { // another store may be leaving
 		return nil, err
 	}
 	a.stores++
@@ -62,13 +62,21 @@ func (a *anchor) open(n *names) (err error) {
 	if a.db, err = os.Open(name); err != nil {
 		return err
 	}
-	if err := setLock(a.db, unix.F_RDLCK, sharedRange); err != nil || !n.has(suffixShared) {
+	if n.has(suffixShared) {
+		if a.shared, err = os.Open(name + suffixShared); err != nil {
+			return err
+		}
+	}
+	return a.setLocks(unix.F_RDLCK)
+}
+
+// setLocks takes the shared locks, or gives them back.
+func (a *anchor) setLocks(kind int16) error {
+	err := setLock(a.db, kind, sharedRange)
+	if err != nil || a.shared == nil {
 		return err
 	}
-	if a.shared, err = os.Open(name + suffixShared); err != nil {
-		return err
-	}
-	return setLock(a.shared, unix.F_RDLCK, deadManRange)
+	return setLock(a.shared, kind, deadManRange)
 }
 
 func setLock(f *os.File, kind int16, where unix.Flock_t) error {
@@ -126,7 +134,7 @@ func (a *anchor) leave() error {
 	if a.stores > 1 {
 		return nil
 	}
-	return setLock(a.db, unix.F_UNLCK, sharedRange)
+	return a.setLocks(unix.F_UNLCK)
 }
 
 // close gives the anchor back when the store's connections are closed.

@@ -255,6 +255,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, offerForEver(path))
 		os.Exit(1)
 	}
+	if path := os.Getenv(visitedFile); path != "" {
+		if err := countTasks(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

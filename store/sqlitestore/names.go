@@ -46,13 +46,9 @@ func (e *lostError) Error() string {
 // symbolic links; both are absolute.
 func watchNames(given, path string, logger *slog.Logger) (*names, error) {
 	n := &names{logger: logger}
-	id, links, err := identifyFile(path)
+	id, _, err := identifyFile(path)
 	if err != nil {
 		return nil, err
-	}
-	if links > 1 {
-		return nil, fmt.Errorf("it has %d names (hard links), and its %s belongs to one of them: who opens another misses what is in that; "+
-			"remove the others (find DIR -samefile FILE), or make a copy", links, suffixLog)
 	}
 	n.files = append(n.files, named{path, id})
 	if given != path {

@@ -6,6 +6,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,13 +127,23 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if missing == nil && before != s.names.files[0].id {
 		return nil, errors.Join(errors.New("it was replaced while it was being opened"), c.close(), s.anchor.close())
 	}
-	s.pool = newPool(opts.Readers, func() (*conn, error) { return connect(s.path, opts, true, s.sole) })
+	s.pool = newPool(opts.Readers, s.connectReader)
 	if opts.ReadOnly {
 		s.pool.add(c)
 		return s, nil
 	}
 	s.writer = newWriter(c, s.clock, s.names.look)
 	return s, nil
+}
+
+// connectReader opens a connection that reads, to the file that is open already.
+func (s *Store) connectReader() (*conn, error) {
+	c, err := connect(s.path, s.opts, true, s.sole)
+	lost := s.names.look()
+	if lost != nil && c != nil {
+		c.close()
+	}
+	return c, cmp.Or(lost, err)
 }
 
 // guard begins to watch over what SQLite has opened, and keeps it from being taken for a file that nobody uses.
