@@ -82,22 +82,23 @@ func TestTheLockBesideKeepsProgramsOfBeforeOut(t *testing.T) {
 	unlock()
 }
 
-// TestSharedMemoryIsNotCutOff: who finds nobody's lock on it begins anew, under the feet of those who have it mapped.
-func TestSharedMemoryIsNotCutOff(t *testing.T) {
+// TestTheFilesAreInUseWhateverTheProcessCloses: who finds nobody's lock on the database removes the log; who finds none on
+// the shared memory begins it anew, under the feet of those who have it mapped.
+func TestTheFilesAreInUseWhateverTheProcessCloses(t *testing.T) {
 	path := newPlace(t)
-	s := openAt(t, path, nil)
-	mustOffer(t, s, "one")
-	f, err := os.Open(path + suffixShared)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := os.ReadFile(path + suffixShared); err != nil {
-		t.Fatal(err)
-	}
-	where := deadManRange
-	where.Type = unix.F_WRLCK
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &where); err != nil || where.Type != unix.F_RDLCK {
-		t.Errorf("nothing says that the shared memory is in use: %v", err)
+	mustOffer(t, openAt(t, path, nil), "one")
+	for suffix, where := range map[string]unix.Flock_t{"": sharedRange, suffixShared: deadManRange} {
+		if _, err := os.ReadFile(path + suffix); err != nil { // SQLite's locks are gone with its end
+			t.Fatal(err)
+		}
+		f, err := os.Open(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		where.Type = unix.F_WRLCK
+		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &where); err != nil || where.Type != unix.F_RDLCK {
+			t.Errorf("nothing says that store.db%s is in use: %v", suffix, err)
+		}
 	}
 }

@@ -1,8 +1,11 @@
 // Package sqlitestore keeps tasks in one SQLite file. It is the default store of a single machine: one
 // engine at a time (rule O5), any number of other processes that offer, signal and read.
 //
-// An operation that has returned is synced to the disk. Operations that arrive while a commit runs are
-// committed together, with one sync (rule P3).
+// An operation that has returned is synced to the disk, and in the files of the names: when these have been removed,
+// moved or replaced, every operation fails until the process is restarted. Operations that arrive while a commit runs
+// are committed together, with one sync (rule P3).
+//
+// A program must not open the files of its own store in any other way (see [Store.View]).
 package sqlitestore
 
 import (
