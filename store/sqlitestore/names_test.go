@@ -4,6 +4,7 @@ package sqlitestore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -80,7 +81,9 @@ func TestNothingIsAcknowledgedWhenTheFileHasLostItsName(t *testing.T) {
 				_, err = s.Get(t.Context(), "before")
 				wantLost(t, "Get", err)
 			}
-			wantLost(t, "Listen", s.Listen(t.Context(), func(store.Hint) {}))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			wantLost(t, "Listen", s.Listen(ctx, func(store.Hint) {}))
 			if n := strings.Count(logs.String(), "restart the process"); n != 1 {
 				t.Errorf("the log says %d times what to do: %s", n, logs)
 			}
