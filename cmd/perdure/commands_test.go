@@ -223,7 +223,7 @@ func TestDoctorSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	s := serving(t)
 	s.must("doctor")
-	if out := s.must("doctor", "--db", s.db); !strings.Contains(out, "no damage found") {
+	if out := s.must("doctor", "--db", s.db); !strings.Contains(out, "no damage found") || !strings.Contains(out, "what was acknowledged is kept") {
 		t.Errorf("got\n%s", out)
 	}
 	s.stop()

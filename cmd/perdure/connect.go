@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 	"github.com/perdure/perdure/internal/stores"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store/pgstore"
+	"github.com/perdure/perdure/store/sqlitestore"
 )
 
 // defaultURL is where "perdure serve" listens unless told.
@@ -57,7 +59,10 @@ type warner interface {
 	Warnings(context.Context) ([]string, error)
 }
 
-var _ warner = (*pgstore.Store)(nil)
+var (
+	_ warner = (*pgstore.Store)(nil)
+	_ warner = (*sqlitestore.Store)(nil)
+)
 
 // reach adds the flags that say where the tasks are.
 func (a *app) reach(c *cobra.Command) *cobra.Command {
@@ -175,12 +180,24 @@ func (c fileClient) parked(ctx context.Context, turn *perdure.TurnInfo) error {
 	return &perdure.ParkedError{TaskID: turn.TaskID, Turn: info.Turn.Number, Reason: info.Reason}
 }
 
+// beside is how a store is opened that servers may be running on.
+func (a *app) beside(mode access) *stores.Options {
+	return &stores.Options{Existing: true, ReadOnly: mode == reads, AllowNetworkFS: a.networkAllowed(), Logger: slog.New(slog.DiscardHandler)}
+}
+
+// networkAllowed reports whether a file on a network file system is opened all the same: as "perdure serve" takes it
+// from the environment.
+func (a *app) networkAllowed() bool {
+	allowed, err := strconv.ParseBool(a.getenv("PERDURE_ALLOW_NETWORK_FS"))
+	return err == nil && allowed
+}
+
 // openStore opens a store beside the servers that may be running on it.
 func (a *app) openStore(ctx context.Context, mode access) (*session, error) {
 	if _, err := os.Stat(a.target.db); err != nil && !stores.IsPostgres(a.target.db) {
 		return nil, fmt.Errorf("open store: %w (\"perdure serve\" makes the file)", err)
 	}
-	st, err := stores.OpenExisting(ctx, a.target.db, mode == reads)
+	st, err := stores.Open(ctx, a.target.db, a.beside(mode))
 	if err != nil {
 		return nil, err
 	}

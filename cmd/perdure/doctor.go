@@ -210,6 +210,7 @@ func (d *doctor) examineFile(ctx context.Context) {
 	}
 	defer s.close()
 	d.fine("file", "%s opens, and its schema is the one this program knows", path)
+	d.durability(ctx, s)
 	d.sizes(path)
 	d.integrity(ctx, path)
 	d.workers(ctx, s)
@@ -230,7 +231,7 @@ func (d *doctor) examineDatabase(ctx context.Context) {
 	d.tasks(ctx, s)
 }
 
-// durability tells what of the database's settings puts acknowledged work at risk.
+// durability tells what of a database's settings, or of a file's place, puts acknowledged work at risk.
 func (d *doctor) durability(ctx context.Context, s *session) {
 	if s.warnings == nil {
 		return
@@ -240,7 +241,7 @@ func (d *doctor) durability(ctx context.Context, s *session) {
 	case err != nil:
 		d.wrong("settings", "%v", err)
 	case len(found) == 0:
-		d.fine("settings", "the server keeps what it has acknowledged")
+		d.fine("settings", "what was acknowledged is kept")
 	}
 	for _, what := range found {
 		d.warn("settings", "%s", what)

@@ -73,7 +73,7 @@ func (a *app) export(ctx context.Context, db string) error {
 	if _, err := os.Stat(db); err != nil && !stores.IsPostgres(db) {
 		return fmt.Errorf("open store: %w", err)
 	}
-	st, err := stores.OpenExisting(ctx, db, true)
+	st, err := stores.Open(ctx, db, a.beside(reads))
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (a *app) importTasks(ctx context.Context, db string, in io.Reader) error {
 	if db == "" {
 		return usage("--db is missing: the file or database to import into")
 	}
-	st, err := stores.Open(ctx, db)
+	st, err := stores.Open(ctx, db, &stores.Options{AllowNetworkFS: a.networkAllowed()})
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ type settings struct {
 	examples            bool
 	onlyAPI, onlyWorker bool
 	noMigrate           bool
+	allowNetworkFS      bool
 	modelURL, modelName string
 	modelDelay          time.Duration
 	maxRunning          int
@@ -77,6 +78,7 @@ func (a *app) serveCommand() *cobra.Command {
 	flags := c.Flags()
 	flags.StringVar(&set.db, "db", "perdure.db", "what keeps the tasks: a SQLite file, or the URL of a Postgres `DATABASE`")
 	flags.BoolVar(&set.noMigrate, "no-migrate", false, "do not make or change the tables of a Postgres database")
+	flags.BoolVar(&set.allowNetworkFS, "allow-network-fs", false, "open a SQLite file on NFS or SMB, where its locks do not hold: work may be lost")
 	flags.BoolVar(&set.onlyAPI, "only-api", false, "run no funcs")
 	flags.BoolVar(&set.onlyWorker, "only-worker", false, "serve no API, only /healthz, /readyz and /metrics")
 	flags.StringVar(&set.listen, "listen", "127.0.0.1:8088", "the `ADDRESS` to serve at; port 0 takes a free one")
@@ -124,7 +126,7 @@ func (s *server) open(ctx context.Context) (err error) {
 	if s.listen, err = listen(s.set.listen); err != nil {
 		return err
 	}
-	if s.store, err = s.set.openStore(ctx); err != nil {
+	if s.store, err = s.openStore(ctx); err != nil {
 		return err
 	}
 	s.warn(ctx)
@@ -147,11 +149,8 @@ func (s *server) open(ctx context.Context) (err error) {
 }
 
 // openStore opens the store, and makes or migrates it unless told not to.
-func (set *settings) openStore(ctx context.Context) (store.Store, error) {
-	if set.noMigrate {
-		return stores.OpenExisting(ctx, set.db, false)
-	}
-	return stores.Open(ctx, set.db)
+func (s *server) openStore(ctx context.Context) (store.Store, error) {
+	return stores.Open(ctx, s.set.db, &stores.Options{Existing: s.set.noMigrate, AllowNetworkFS: s.set.allowNetworkFS, Logger: s.log})
 }
 
 // warn logs what of the store's settings puts acknowledged work at risk.

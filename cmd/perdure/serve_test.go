@@ -30,35 +30,40 @@ func TestServeRefusesWhatItCannotServe(t *testing.T) {
 	}
 	defer taken.Close()
 	text := write(t, filepath.Join(s.dir, "text.db"), strings.Repeat("this is no database ", 100))
+	linked := write(t, filepath.Join(s.dir, "linked.db"), "")
+	if err := os.Link(linked, linked+".other"); err != nil {
+		t.Fatal(err)
+	}
 	config := write(t, filepath.Join(s.dir, "c.yaml"), "max-runing: 3\n")
 	for name, c := range map[string]struct {
 		args string
 		code int
 		want string
 	}{
-		"a file in use":        {"--listen 127.0.0.1:0 --db " + s.db, 1, s.db + " is in use by another engine"},
-		"a port in use":        {"--db o.db --listen " + taken.Addr().String(), 1, "the port is in use"},
-		"every address":        {"--listen 0.0.0.0:0", 2, "no authentication yet"},
-		"every address, short": {"--listen :0", 2, "no authentication yet"},
-		"every address, v6":    {"--listen [::]:0", 2, "no authentication yet"},
-		"a name":               {"--listen example.com:80", 2, "no authentication yet"},
-		"no port":              {"--listen 127.0.0.1", 2, "HOST:PORT"},
-		"a text file":          {"--listen 127.0.0.1:0 --db " + text, 1, "not a SQLite database"},
-		"a folder":             {"--listen 127.0.0.1:0 --db " + s.dir, 1, "is a directory"},
-		"a missing folder":     {"--listen 127.0.0.1:0 --db no/such/x.db", 1, "no/such"},
-		"another database":     {"--listen 127.0.0.1:0 --db mysql://x", 2, "begins with postgres://"},
-		"no database":          {"--listen 127.0.0.1:0 --db postgres://127.0.0.1:1/x", 1, "127.0.0.1"},
-		"a bad URL":            {"--listen 127.0.0.1:0 --db postgres://x:y:z", 1, "open store"},
-		"nothing":              {"--listen 127.0.0.1:0 --only-api --only-worker", 2, "nothing to do"},
-		"no migration":         {"--listen 127.0.0.1:0 --db o.db --no-migrate", 2, "--no-migrate"},
-		"a level":              {"--listen 127.0.0.1:0 --log-level loud", 2, "--log-level"},
-		"a format":             {"--listen 127.0.0.1:0 --log-format xml", 2, "--log-format"},
-		"a short lease":        {"--listen 127.0.0.1:0 --db o.db --lease 1ms", 2, "Lease"},
-		"no drain":             {"--listen 127.0.0.1:0 --drain 0s", 2, "--drain"},
-		"no turns":             {"--listen 127.0.0.1:0 --max-running 0", 2, "--max-running"},
-		"no config":            {"--config none.yaml", 2, "none.yaml"},
-		"an unknown setting":   {"--config " + config, 2, "max-runing: there is no such setting"},
-		"an argument":          {"now", 2, "unknown command"},
+		"a file in use":         {"--listen 127.0.0.1:0 --db " + s.db, 1, s.db + " is in use by another engine"},
+		"a port in use":         {"--db o.db --listen " + taken.Addr().String(), 1, "the port is in use"},
+		"every address":         {"--listen 0.0.0.0:0", 2, "no authentication yet"},
+		"every address, short":  {"--listen :0", 2, "no authentication yet"},
+		"every address, v6":     {"--listen [::]:0", 2, "no authentication yet"},
+		"a name":                {"--listen example.com:80", 2, "no authentication yet"},
+		"no port":               {"--listen 127.0.0.1", 2, "HOST:PORT"},
+		"a text file":           {"--listen 127.0.0.1:0 --db " + text, 1, "not a SQLite database"},
+		"a folder":              {"--listen 127.0.0.1:0 --db " + s.dir, 1, "is a directory"},
+		"a missing folder":      {"--listen 127.0.0.1:0 --db no/such/x.db", 1, "no/such"},
+		"another database":      {"--listen 127.0.0.1:0 --db mysql://x", 2, "begins with postgres://"},
+		"no database":           {"--listen 127.0.0.1:0 --db postgres://127.0.0.1:1/x", 1, "127.0.0.1"},
+		"a bad URL":             {"--listen 127.0.0.1:0 --db postgres://x:y:z", 1, "open store"},
+		"nothing":               {"--listen 127.0.0.1:0 --only-api --only-worker", 2, "nothing to do"},
+		"no migration":          {"--listen 127.0.0.1:0 --db o.db --no-migrate", 2, "--no-migrate"},
+		"a file with two names": {"--listen 127.0.0.1:0 --db " + linked, 1, "2 names (hard links)"},
+		"a level":               {"--listen 127.0.0.1:0 --log-level loud", 2, "--log-level"},
+		"a format":              {"--listen 127.0.0.1:0 --log-format xml", 2, "--log-format"},
+		"a short lease":         {"--listen 127.0.0.1:0 --db o.db --lease 1ms", 2, "Lease"},
+		"no drain":              {"--listen 127.0.0.1:0 --drain 0s", 2, "--drain"},
+		"no turns":              {"--listen 127.0.0.1:0 --max-running 0", 2, "--max-running"},
+		"no config":             {"--config none.yaml", 2, "none.yaml"},
+		"an unknown setting":    {"--config " + config, 2, "max-runing: there is no such setting"},
+		"an argument":           {"now", 2, "unknown command"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.do(append([]string{"serve"}, strings.Fields(c.args)...)...).wants(t, c.code, c.want)

@@ -101,7 +101,7 @@ type bench struct {
 
 // open starts an engine on a place and waits until it is ready.
 func open(ctx context.Context, place string, opts perdure.Options) (*bench, error) {
-	st, err := stores.Open(ctx, place)
+	st, err := stores.Open(ctx, place, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,7 @@ import (
 type health struct {
 	swept   bool  // the first claim pass is done
 	beating bool  // the last heartbeat was taken
-	failing bool  // the last heartbeat was not taken
-	refused error // why, as the store says
+	failure error // why the last heartbeat was not taken; nil if it was
 }
 
 // Ready reports why the engine is not ready to take work; nil when it is (rule R5).
@@ -29,8 +28,8 @@ func (e *Engine) Ready() error {
 		return ErrShuttingDown
 	case e.roster.state == idle:
 		return errors.New("engine is not running")
-	case e.health.failing:
-		return fmt.Errorf("%w: the last heartbeat was not taken: %w", ErrUnavailable, e.health.refused)
+	case e.health.failure != nil:
+		return fmt.Errorf("%w: the last heartbeat was not taken: %w", ErrUnavailable, e.health.failure)
 	case !e.health.beating:
 		return ErrUnavailable
 	case !e.health.swept:
@@ -45,8 +44,8 @@ func (e *Engine) noteBeat(ctx context.Context, err error) {
 		return
 	}
 	e.mu.Lock()
-	first := !e.health.failing
-	e.health.beating, e.health.failing, e.health.refused = err == nil, err != nil, err
+	first := e.health.failure == nil
+	e.health.beating, e.health.failure = err == nil, err
 	e.mu.Unlock()
 	if err == nil {
 		return

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -29,6 +30,23 @@ func TestAnEngineIsReadyWhenItsFirstSweepIsDone(t *testing.T) {
 		}
 		broken.Set(nil)
 		rig.After(2 * time.Second)
+		rig.Is(t, "R5: Ready", s.Engine.Ready(), nil)
+	})
+}
+
+func TestAnEngineThatIsNotReadySaysWhyTheStoreTakesNoHeartbeat(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		st, broken := rig.Faulty(memstore.New())
+		s := rig.Serve(t, st, perdure.Options{})
+		rig.After(time.Minute)
+		rig.Is(t, "R5: Ready", s.Engine.Ready(), nil)
+		broken.Set(func(storetest.Call) storetest.Fault { return storetest.FailBefore })
+		rig.After(time.Minute)
+		if err := s.Engine.Ready(); !errors.Is(err, perdure.ErrUnavailable) || !errors.Is(err, storetest.ErrFault) {
+			t.Errorf("R5: Ready: got %v, want that the store is unavailable, and its error", err)
+		}
+		broken.Set(nil)
+		rig.After(time.Minute)
 		rig.Is(t, "R5: Ready", s.Engine.Ready(), nil)
 	})
 }

@@ -3,6 +3,7 @@ package stores
 
 import (
 	"context"
+	"log/slog"
 	"net/url"
 	"strings"
 
@@ -29,20 +30,25 @@ func Name(db string) string {
 	return u.Redacted()
 }
 
-// Open opens, and makes where it is missing, what db names.
-func Open(ctx context.Context, db string) (store.Store, error) {
-	if IsPostgres(db) {
-		return opened(pgstore.Open(ctx, db, nil))
-	}
-	return opened(sqlitestore.Open(ctx, db, nil))
+// Options say how a store is opened. The zero value, and nil, open and make where it is missing what db names.
+type Options struct {
+	Existing bool // what is not there is not made: the tables of a Postgres database
+
+	// Of SQLite files only.
+	ReadOnly       bool
+	AllowNetworkFS bool
+	Logger         *slog.Logger
 }
 
-// OpenExisting opens what is there; a SQLite file for reading only, if that is all that is wanted.
-func OpenExisting(ctx context.Context, db string, readOnly bool) (store.Store, error) {
-	if IsPostgres(db) {
-		return opened(pgstore.Open(ctx, db, &pgstore.Options{NoMigrate: true}))
+// Open opens what db names.
+func Open(ctx context.Context, db string, opts *Options) (store.Store, error) {
+	if opts == nil {
+		opts = &Options{}
 	}
-	return opened(sqlitestore.Open(ctx, db, &sqlitestore.Options{ReadOnly: readOnly}))
+	if IsPostgres(db) {
+		return opened(pgstore.Open(ctx, db, &pgstore.Options{NoMigrate: opts.Existing}))
+	}
+	return opened(sqlitestore.Open(ctx, db, &sqlitestore.Options{ReadOnly: opts.ReadOnly, AllowNetworkFS: opts.AllowNetworkFS, Logger: opts.Logger}))
 }
 
 // opened keeps a nil store from becoming an interface that is not nil.

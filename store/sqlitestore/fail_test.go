@@ -173,7 +173,7 @@ func TestOperationThatIsLeftOutHoldsNoPayload(t *testing.T) {
 }
 
 func TestBatchesAreBoundedInBytesAndInNumber(t *testing.T) {
-	w := newWriter(nil, nil)
+	w := newWriter(nil, nil, nil)
 	sizes := []int{1, batchBytes - 1, 1, batchBytes + 1, 5, batchBytes / 2, batchBytes / 2, 0, 1, 3 * batchBytes, 3 * batchBytes}
 	for range 3 * batchOps {
 		sizes = append(sizes, 10)
@@ -254,6 +254,13 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(childFile); path != "" {
 		fmt.Fprintln(os.Stderr, offerForEver(path))
 		os.Exit(1)
+	}
+	if path := os.Getenv(visitedFile); path != "" {
+		if err := countTasks(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }

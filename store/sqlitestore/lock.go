@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,22 +12,33 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-// Lock implements store.Exclusive with a lock of the operating system on a file beside the store's. The
-// lock ends with the process, however that ends.
+// Lock implements store.Exclusive with locks of the operating system: on the file itself where that is possible, and on
+// one beside it, which is all that other systems and programs of before take. They end with the process, however that
+// ends.
 func (s *Store) Lock() (unlock func(), err error) {
-	lock := flock.New(s.path + ".lock")
-	held, err := lock.TryLock()
+	beside, err := lockBeside(s.path)
 	if err != nil {
 		return nil, fmt.Errorf("lock store %s: %w", s.path, err)
 	}
-	if !held {
-		return nil, fmt.Errorf("lock store %s: %w", s.path, store.ErrStoreInUse)
+	itself, err := s.anchor.lock()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock store %s: %w", s.path, err), beside.Close())
 	}
 	s.sole.Store(true)
 	return func() {
 		s.sole.Store(false)
-		lock.Close()
+		itself()
+		beside.Close()
 	}, nil
+}
+
+func lockBeside(path string) (*flock.Flock, error) {
+	lock := flock.New(path + ".lock")
+	held, err := lock.TryLock()
+	if err == nil && !held {
+		err = store.ErrStoreInUse
+	}
+	return lock, err
 }
 
 // listenEvery is how often Listen looks for commits of other processes.
@@ -50,7 +62,7 @@ func (s *Store) Listen(ctx context.Context, hint func(store.Hint)) error {
 		case <-tick.C:
 		}
 		now, lost := version(ctx)
-		if errors.Is(lost, store.ErrClosed) {
+		if errors.Is(lost, store.ErrClosed) || s.names.gone() != nil {
 			return lost
 		}
 		if lost == nil && (err != nil || now != last) {
@@ -70,7 +82,10 @@ func (s *Store) watch() (version func(context.Context) (int64, error), stop func
 	if err != nil {
 		return nil, nil, err
 	}
-	return func(context.Context) (int64, error) { return c.version() }, func() { c.close() }, nil
+	return func(context.Context) (int64, error) {
+		n, err := c.version()
+		return n, cmp.Or(err, s.names.look())
+	}, func() { c.close() }, nil
 }
 
 func (s *Store) version(ctx context.Context) (int64, error) {

@@ -25,12 +25,15 @@ func check(path string, opts Options) error {
 	if path == "" || path == ":memory:" {
 		return errors.New("a file is needed: package memstore keeps tasks in memory")
 	}
+	if name, on := groundOf(path, opts.filesystem); on == network && !opts.AllowNetworkFS {
+		return errNetwork(name)
+	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
 		return errors.New("it is a directory")
 	case err == nil:
-		return nil
+		return checkLinks(path)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case opts.ReadOnly:
@@ -44,6 +47,16 @@ func check(path string, opts Options) error {
 		return fmt.Errorf("%s is not a directory", parent)
 	}
 	return nil
+}
+
+// checkLinks refuses a file that has more than one name: SQLite's log and locks belong to a name.
+func checkLinks(path string) error {
+	_, links, err := identifyFile(path)
+	if err == nil && links > 1 {
+		return fmt.Errorf("it has %d names (hard links), and its %s belongs to one of them: who opens another misses what is in that; "+
+			"remove the others (find DIR -samefile FILE), or make a copy", links, suffixLog)
+	}
+	return err
 }
 
 // connect opens one connection. Nothing is read from the file yet.
@@ -69,7 +82,7 @@ func connect(path string, opts Options, readOnly bool, sole *atomic.Bool) (*conn
 
 func pragmas(opts Options, readOnly bool) []string {
 	if readOnly {
-		return []string{"PRAGMA cache_size = -2000", "PRAGMA query_only = 1"}
+		return []string{"PRAGMA cache_size = -2000"}
 	}
 	sync := "PRAGMA synchronous = FULL"
 	if opts.UnsafeNoSync {

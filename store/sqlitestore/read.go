@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -16,7 +15,6 @@ type pool struct {
 	open   func() (*conn, error)
 	free   chan *conn // nil: a connection that is not open
 	closed chan struct{}
-	once   sync.Once
 }
 
 func newPool(size int, open func() (*conn, error)) *pool {
@@ -25,6 +23,12 @@ func newPool(size int, open func() (*conn, error)) *pool {
 		p.free <- nil
 	}
 	return p
+}
+
+// add puts a connection in place of one that is not open yet, before the pool is used.
+func (p *pool) add(c *conn) {
+	<-p.free
+	p.free <- c
 }
 
 func (p *pool) get(ctx context.Context) (*conn, error) {
@@ -65,34 +69,48 @@ func (p *pool) put(c *conn) {
 	p.free <- c
 }
 
-// close waits for the reads under way.
-func (p *pool) close() error {
-	var err error
-	p.once.Do(func() {
-		close(p.closed)
-		for range cap(p.free) {
-			if c := <-p.free; c != nil {
-				err = errors.Join(err, c.close())
-			}
+// close waits for the reads under way. It is called once.
+func (p *pool) close() (err error) {
+	close(p.closed)
+	for range cap(p.free) {
+		if c := <-p.free; c != nil {
+			err = errors.Join(err, c.close())
 		}
-	})
+	}
 	return err
 }
 
 // read runs f on one moment of the file.
 func read[T any](ctx context.Context, s *Store, f func(*conn, time.Time) (T, error)) (T, error) {
+	return borrow(ctx, s, func(c *conn) (T, error) {
+		if err := c.exec(sqlBeginRead); err != nil {
+			var none T
+			return none, err
+		}
+		return f(c, s.clock.Now())
+	})
+}
+
+// borrow runs f with a connection that reads, which ctx interrupts. What f has read counts only if the file is still
+// the one of its name.
+func borrow[T any](ctx context.Context, s *Store, f func(*conn) (T, error)) (T, error) {
 	var none T
 	if err := ctx.Err(); err != nil {
 		return none, err
+	}
+	if err := s.names.gone(); err != nil {
+		return none, s.explain(err)
 	}
 	c, err := s.pool.get(ctx)
 	if err != nil {
 		return none, s.explain(err)
 	}
 	defer s.pool.put(c)
-	out, err := snapshot(ctx, c, s.clock, f)
+	out, err := interruptible(ctx, c, f)
 	if ctx.Err() != nil && err != nil {
 		err = ctx.Err()
+	} else if lost := s.names.look(); lost != nil {
+		err = lost
 	}
 	if err != nil {
 		return none, s.explain(err)
@@ -100,16 +118,12 @@ func read[T any](ctx context.Context, s *Store, f func(*conn, time.Time) (T, err
 	return out, nil
 }
 
-func snapshot[T any](ctx context.Context, c *conn, clock *rules.Clock, f func(*conn, time.Time) (T, error)) (T, error) {
+func interruptible[T any](ctx context.Context, c *conn, f func(*conn) (T, error)) (T, error) {
 	if done := ctx.Done(); done != nil {
 		c.db.SetInterrupt(done)
 		defer c.db.SetInterrupt(nil)
 	}
-	if err := c.exec(sqlBeginRead); err != nil {
-		var none T
-		return none, err
-	}
-	return f(c, clock.Now())
+	return f(c)
 }
 
 // visible returns a task that is there for a reader.

@@ -1,14 +1,21 @@
 // Package sqlitestore keeps tasks in one SQLite file. It is the default store of a single machine: one
 // engine at a time (rule O5), any number of other processes that offer, signal and read.
 //
-// An operation that has returned is synced to the disk. Operations that arrive while a commit runs are
-// committed together, with one sync (rule P3).
+// An operation that has returned is synced to the disk, and in the files of the names: when these have been removed,
+// moved or replaced, every operation fails until the process is restarted. Operations that arrive while a commit runs
+// are committed together, with one sync (rule P3).
+//
+// A program must not open the files of its own store in any other way (see [Store.View]).
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,10 +26,15 @@ import (
 // Store is a store in a SQLite file. Use [Open].
 type Store struct {
 	path   string // absolute, symbolic links resolved
+	opts   Options
+	names  *names
+	anchor *anchor // nil where the file has no locks of ours
 	sole   *atomic.Bool
 	clock  *rules.Clock
 	writer *writer // nil when read-only
 	pool   *pool
+
+	closing sync.Once
 }
 
 var (
@@ -50,6 +62,16 @@ type Options struct {
 
 	// Readers is how many reads run at once, each on a connection of its own. Default 4.
 	Readers int
+
+	// AllowNetworkFS opens a file on a network file system (NFS, SMB), which is refused otherwise: the locks that keep
+	// two engines, and two writers, apart do not hold there.
+	AllowNetworkFS bool
+
+	// Logger is told of what happens to the file while it is open: that it has lost its name, or got another.
+	// Default slog.Default.
+	Logger *slog.Logger
+
+	filesystem func(path string) (name string, err error) // of the operating system; tests have their own
 }
 
 func (o *Options) withDefaults() Options {
@@ -62,6 +84,12 @@ func (o *Options) withDefaults() Options {
 	}
 	if opts.Readers <= 0 {
 		opts.Readers = 4
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if opts.filesystem == nil {
+		opts.filesystem = filesystem
 	}
 	return opts
 }
@@ -86,7 +114,8 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if err := check(path, opts); err != nil {
 		return nil, err
 	}
-	s := &Store{sole: new(atomic.Bool), clock: &rules.Clock{Wall: opts.UnsafeClock}}
+	s := &Store{opts: opts, sole: new(atomic.Bool), clock: &rules.Clock{Wall: opts.UnsafeClock}}
+	before, _, missing := identifyFile(path)
 	c, err := connect(path, opts, opts.ReadOnly, s.sole)
 	if err != nil {
 		return nil, err
@@ -95,37 +124,70 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 		c.close()
 		return nil, err
 	}
-	if s.path, err = resolve(path); err != nil {
-		c.close()
-		return nil, err
+	if err := s.guard(path); err != nil {
+		return nil, errors.Join(err, c.close(), s.anchor.close())
 	}
-	s.pool = newPool(opts.Readers, func() (*conn, error) { return connect(s.path, opts, true, s.sole) })
+	if missing == nil && before != s.names.files[0].id {
+		return nil, errors.Join(errors.New("it was replaced while it was being opened"), c.close(), s.anchor.close())
+	}
+	s.pool = newPool(opts.Readers, s.connectReader)
 	if opts.ReadOnly {
-		return s, c.close()
+		s.pool.add(c)
+		return s, nil
 	}
-	s.writer = newWriter(c, s.clock)
+	s.writer = newWriter(c, s.clock, s.names.look)
 	return s, nil
 }
 
-// resolve makes a path absolute and follows symbolic links: one name for one file.
-func resolve(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", err
+// connectReader opens a connection that reads, to the file that is open already.
+func (s *Store) connectReader() (*conn, error) {
+	c, err := connect(s.path, s.opts, true, s.sole)
+	lost := s.names.look()
+	if lost != nil && c != nil {
+		c.close()
 	}
-	return filepath.Abs(real)
+	return c, cmp.Or(lost, err)
 }
 
-// Close ends the writer's goroutine, after what is queued, and closes the file.
-func (s *Store) Close() error {
-	err := s.pool.close()
-	if s.writer == nil {
+// guard begins to watch over what SQLite has opened, and keeps it from being taken for a file that nobody uses.
+func (s *Store) guard(path string) (err error) {
+	given, err := filepath.Abs(path)
+	if err != nil {
 		return err
 	}
-	if werr := s.writer.close(); werr != nil {
-		return werr
+	if s.path, err = filepath.EvalSymlinks(given); err != nil {
+		return err
 	}
+	if s.names, err = watchNames(given, s.path, s.opts.Logger); err != nil {
+		return err
+	}
+	if _, on := groundOf(s.path, s.opts.filesystem); on == local && s.names.has(suffixLog) {
+		if s.anchor, err = takeAnchor(s.names); err != nil {
+			return err
+		}
+	}
+	return s.names.look() // that nothing was put in its place meanwhile
+}
+
+// Close ends the writer's goroutine, after what is queued, and closes the file. It returns an error when the file has
+// lost its name while it was open. It may be called more than once.
+func (s *Store) Close() (err error) {
+	s.closing.Do(func() { err = s.close() })
 	return err
+}
+
+func (s *Store) close() error {
+	err := s.pool.close()
+	if s.writer == nil {
+		return errors.Join(err, s.anchor.close())
+	}
+	s.writer.close()
+	if lost := s.names.look(); lost == nil {
+		err = errors.Join(err, s.anchor.leave())
+	} else if err = errors.Join(err, s.explain(lost)); s.anchor == nil {
+		return err // the last one to close it would change, or remove, what is not ours any more; an anchor prevents that
+	}
+	return errors.Join(err, s.writer.conn.close(), s.anchor.close())
 }
 
 // write has the writer run one operation; size is what it adds to a batch.

@@ -26,6 +26,7 @@ const (
 type writer struct {
 	conn  *conn
 	clock *rules.Clock
+	look  func() error  // whether what has been written is where it will be looked for
 	wake  chan struct{} // capacity 1
 	done  chan struct{} // closed when the goroutine has ended
 
@@ -45,8 +46,8 @@ type op struct {
 	done  chan struct{}
 }
 
-func newWriter(c *conn, clock *rules.Clock) *writer {
-	return &writer{conn: c, clock: clock, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func newWriter(c *conn, clock *rules.Clock, look func() error) *writer {
+	return &writer{conn: c, clock: clock, look: look, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // do queues an operation and waits for its result. When the context ends, an operation that has not begun is left out;
@@ -100,17 +101,12 @@ func (w *writer) signal() {
 }
 
 // close lets what is queued end, and ends the goroutine.
-func (w *writer) close() error {
+func (w *writer) close() {
 	w.mu.Lock()
-	closed := w.closed
 	w.closed = true
 	w.mu.Unlock()
 	w.signal()
 	<-w.done
-	if closed {
-		return nil
-	}
-	return w.conn.close()
 }
 
 // loop is the writer's goroutine.
@@ -147,16 +143,23 @@ func (w *writer) fill(batch []*op) ([]*op, bool) {
 }
 
 // apply runs a batch and answers it. When the batch fails as a whole, each operation goes again alone, so
-// that the failure of one does not become its neighbours'.
+// that the failure of one does not become its neighbours'. Nothing is answered but what is where it will be looked for.
 func (w *writer) apply(batch []*op) {
 	batch = slices.DeleteFunc(batch, func(o *op) bool { return !w.begun(o) })
 	if len(batch) == 0 {
 		return
 	}
-	if err := w.together(batch); err != nil {
-		w.alone(batch, err)
+	lost := w.look()
+	if lost == nil {
+		if err := w.together(batch); err != nil {
+			w.alone(batch, err)
+		}
+		lost = w.look()
 	}
 	for _, o := range batch {
+		if lost != nil {
+			o.err = lost
+		}
 		close(o.done)
 	}
 }
@@ -169,7 +172,9 @@ func (w *writer) begun(o *op) bool {
 	if !o.plain {
 		return true
 	}
-	o.err = o.run(w.conn, w.clock.Now())
+	if o.err = o.run(w.conn, w.clock.Now()); o.err == nil {
+		o.err = w.look()
+	}
 	close(o.done)
 	return false
 }
