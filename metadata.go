@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/perdure/perdure/internal/engine"
+	"github.com/perdure/perdure/internal/payload"
 )
 
 // Metadata is a task's small JSON key/values, kept across attempts and turns. Changes are seen at once by
@@ -37,7 +38,7 @@ func (m *Metadata) Set(key string, v any) error {
 	if err := validKey(key); err != nil {
 		return err
 	}
-	value, err := engine.MarshalValue(key, v)
+	value, err := m.marshal(key, v)
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (m *Metadata) Append(key string, v any) error {
 	if err := validKey(key); err != nil {
 		return err
 	}
-	value, err := engine.MarshalValue(key, v)
+	value, err := m.marshal(key, v)
 	if err != nil {
 		return err
 	}
@@ -88,9 +89,25 @@ func (m *Metadata) Append(key string, v any) error {
 				return nil, fmt.Errorf("metadata %q is not an array: %w", key, err)
 			}
 		}
-		return json.Marshal(append(list, value))
+		all, _, err := payload.Marshal(append(list, value))
+		if err != nil {
+			return nil, fmt.Errorf("metadata %q: %w: %w", key, ErrInvalid, err)
+		}
+		return all, nil
 	})
 	return err
+}
+
+// marshal encodes a value.
+func (m *Metadata) marshal(key string, v any) (json.RawMessage, error) {
+	value, replaced, err := engine.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("metadata %q: %w: %w", key, ErrInvalid, err)
+	}
+	if replaced {
+		m.m.Replaced()
+	}
+	return value, nil
 }
 
 // All returns the keys in order with their JSON values, as they were when the loop began.

@@ -105,10 +105,14 @@ func (s *Scope) Emit(ctx context.Context, v any) error { return s.EmitMany(ctx, 
 func (s *Scope) EmitMany(ctx context.Context, values ...any) error {
 	events := make([][]byte, len(values))
 	for i, v := range values {
-		var err error
-		if events[i], err = marshal(v); err != nil {
+		data, replaced, err := engine.Marshal(v)
+		if err != nil {
 			return fmt.Errorf("%w: event cannot be encoded as JSON: %w", ErrInvalid, err)
 		}
+		if replaced {
+			s.a.Replaced("event")
+		}
+		events[i] = data
 	}
 	if s.stream != nil {
 		return s.emitCustom(ctx, events)

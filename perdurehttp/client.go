@@ -92,7 +92,8 @@ func (c *Client) Start(ctx context.Context, start *perdure.StartRequest) (*perdu
 	if len(bytes.TrimSpace(req.Input)) == 0 {
 		return nil, fmt.Errorf("%w: input is missing", perdure.ErrInvalid)
 	}
-	texts := []string{req.Title, req.Description, req.Session}
+	texts := []string{req.Func, req.TaskID, req.InputID, req.IfLastInputID, string(req.IfExists), string(req.Deliver),
+		req.Title, req.Description, req.Session}
 	for k, v := range req.Tags {
 		texts = append(texts, k, v)
 	}
@@ -137,6 +138,9 @@ func (c *Client) Turn(ctx context.Context, q perdure.TurnQuery) (*perdure.TurnIn
 		query.Set("payload", noPayload)
 	}
 	if q.Turn == 0 && q.InputID != "" {
+		if err := turnThere(q); err != nil {
+			return nil, err
+		}
 		query.Set("input_id", q.InputID)
 		page, err := get[turnPage](ctx, c, q.TaskID, "/turns", query)
 		if err != nil {
@@ -183,6 +187,14 @@ func taskPath(id string) (string, error) {
 	return "/v1/tasks/" + id, nil
 }
 
+// turnThere returns ErrNotFound for an input ID that is no identifier: no turn can have it.
+func turnThere(q perdure.TurnQuery) error {
+	if q.Turn == 0 && q.InputID != "" && !identifier.MatchString(q.InputID) {
+		return fmt.Errorf("turn of input %s of task %s: %w", quote(q.InputID), q.TaskID, perdure.ErrNotFound)
+	}
+	return nil
+}
+
 func setNumber(query url.Values, name string, n int64) {
 	if n != 0 {
 		query.Set(name, strconv.FormatInt(n, 10))
@@ -227,8 +239,12 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 	if opts == nil {
 		opts = &perdure.ListOptions{}
 	}
+	some := canList(opts)
 	query, most := listQuery(opts), opts.Limit
 	return func(yield func(*perdure.Info, error) bool) {
+		if !some {
+			return
+		}
 		query := maps.Clone(query)
 		for left := most; ; left -= taskPageSize {
 			limit := taskPageSize
@@ -257,9 +273,23 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 	}
 }
 
+// canList reports whether a task can be within the options: none has a label that is no UTF-8, which no query can ask for.
+func canList(opts *perdure.ListOptions) bool {
+	texts := []string{opts.Session, opts.Agent}
+	for k, v := range opts.Tags {
+		texts = append(texts, k, v)
+	}
+	return !slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) }) &&
+		(len(opts.Funcs) == 0 || slices.ContainsFunc(opts.Funcs, identifier.MatchString))
+}
+
 func listQuery(opts *perdure.ListOptions) url.Values {
 	query := url.Values{}
-	query["func"] = slices.Clone(opts.Funcs)
+	for _, name := range opts.Funcs {
+		if identifier.MatchString(name) {
+			query.Add("func", name)
+		}
+	}
 	for _, s := range opts.Statuses {
 		query.Add("status", string(s))
 	}
@@ -286,6 +316,9 @@ func (c *Client) Cancel(ctx context.Context, id string, opts *perdure.CancelOpti
 	body.name()
 	if body.Turn != 0 {
 		body.InputID = ""
+	}
+	if err := turnThere(perdure.TurnQuery{TaskID: id, InputID: body.InputID}); err != nil {
+		return "", err
 	}
 	return c.ask(ctx, id, "/cancel", body, body.Reason)
 }

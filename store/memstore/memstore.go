@@ -153,7 +153,7 @@ func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) (*store.TurnPage,
 			return nil, err
 		}
 		page, bytes := &store.TurnPage{}, 0
-		for n := max(q.After+1, s.rows.firstTurn(t.Incarnation)); n <= t.LastTurn; n++ {
+		for n := max(min(q.After, t.LastTurn)+1, s.rows.firstTurn(t.Incarnation)); n <= t.LastTurn; n++ {
 			turn, _ := r.Turn(t.Incarnation, n)
 			if turn == nil {
 				continue

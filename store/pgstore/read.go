@@ -189,9 +189,7 @@ const sqlWaiting = `WITH RECURSIVE funcs AS (
 // Waiting implements store.Store.
 func (s *Store) Waiting(ctx context.Context, except []string, most int) (map[string]int, error) {
 	waiting := map[string]int{}
-	if except == nil {
-		except = []string{}
-	}
+	except = keepTexts(except)
 	ask := func(r *reading) {
 		r.query(sqlWaiting, func(rows pgx.Rows) error {
 			var fn string
@@ -232,6 +230,9 @@ const sqlMail = `SELECT seq, worker, task, key, epoch, kind, reason, behind, ver
 
 // Mail implements store.Store.
 func (s *Store) Mail(ctx context.Context, worker string, after int64) ([]store.Mail, error) {
+	if !store.ValidText(worker) {
+		return nil, nil
+	}
 	var mail []store.Mail
 	ask := func(r *reading) {
 		r.query(sqlMail, func(rows pgx.Rows) error {

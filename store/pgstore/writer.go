@@ -220,8 +220,11 @@ func (s *Store) single(o *op) (err error) {
 }
 
 // direct runs one operation beside the batches, on the caller's goroutine.
-func direct[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
+func direct[T any](ctx context.Context, s *Store, o *op, req request, f func(rules.Rows, time.Time) (T, error)) (T, error) {
 	var out, none T
+	if err := req.Valid(); err != nil {
+		return none, err
+	}
 	o.ctx = ctx
 	o.run = func(t *tx) (err error) {
 		out, err = f(t, t.now)
