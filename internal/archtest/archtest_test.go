@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 	"store/storetest":       {"internal/bubble", "store", "store/memstore", "store/rules"},
 	"perdurehttp":           {".", "internal/payload", "store"},
 	"perduretest":           {".", "internal/bubble", "store", "store/memstore"},
-	"internal/clienttest":   {".", "internal/bubble", "store", "store/memstore", "store/sqlitestore"},
+	"internal/clienttest":   {".", "internal/bubble", "internal/payload", "store", "store/memstore", "store/sqlitestore"},
 	"internal/crashtest":    {".", "perdurehttp", "store", "store/sqlitestore"},
 	"internal/bench":        {".", "internal/stores", "perdurehttp", "store", "store/pgstore", "store/sqlitestore"},
 	"internal/move":         {"store"},
