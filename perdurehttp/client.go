@@ -10,10 +10,10 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -65,6 +65,9 @@ func NewClient(baseURL string, opts *ClientOptions) (*Client, error) {
 	c := &Client{base: base}
 	if opts != nil {
 		c.opts = *opts
+	}
+	if strings.ContainsFunc(c.opts.Token, unicode.IsControl) {
+		return nil, fmt.Errorf("new client: %w: the token has a control character", perdure.ErrInvalid)
 	}
 	c.opts.Patience = or(c.opts.Patience, defaultPatience)
 	c.http = c.opts.HTTPClient
@@ -179,28 +182,6 @@ func about(err error, what string) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// taskPath returns the path of a task; what is no identifier cannot be there.
-func taskPath(id string) (string, error) {
-	if !identifier.MatchString(id) {
-		return "", fmt.Errorf("task %s: %w", quote(id), perdure.ErrNotFound)
-	}
-	return "/v1/tasks/" + id, nil
-}
-
-// turnThere returns ErrNotFound for an input ID that is no identifier: no turn can have it.
-func turnThere(q perdure.TurnQuery) error {
-	if q.Turn == 0 && q.InputID != "" && !identifier.MatchString(q.InputID) {
-		return fmt.Errorf("turn of input %s of task %s: %w", quote(q.InputID), q.TaskID, perdure.ErrNotFound)
-	}
-	return nil
-}
-
-func setNumber(query url.Values, name string, n int64) {
-	if n != 0 {
-		query.Set(name, strconv.FormatInt(n, 10))
-	}
-}
-
 // Turns implements perdure.Client.
 func (c *Client) Turns(ctx context.Context, id string, opts *perdure.TurnsOptions) iter.Seq2[*perdure.TurnInfo, error] {
 	var o perdure.TurnsOptions
@@ -271,40 +252,6 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 			query.Set("cursor", page.NextCursor)
 		}
 	}
-}
-
-// canList reports whether a task can be within the options: none has a label that is no UTF-8, which no query can ask for.
-func canList(opts *perdure.ListOptions) bool {
-	texts := []string{opts.Session, opts.Agent}
-	for k, v := range opts.Tags {
-		texts = append(texts, k, v)
-	}
-	return !slices.ContainsFunc(texts, func(s string) bool { return !utf8.ValidString(s) }) &&
-		(len(opts.Funcs) == 0 || slices.ContainsFunc(opts.Funcs, identifier.MatchString))
-}
-
-func listQuery(opts *perdure.ListOptions) url.Values {
-	query := url.Values{}
-	for _, name := range opts.Funcs {
-		if identifier.MatchString(name) {
-			query.Add("func", name)
-		}
-	}
-	for _, s := range opts.Statuses {
-		query.Add("status", string(s))
-	}
-	for name, value := range map[string]string{"session": opts.Session, "agent": opts.Agent} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	for k, v := range opts.Tags {
-		query.Add("tag", formatTag(k, v))
-	}
-	if opts.Before > 0 {
-		query.Set("cursor", formatCursor(opts.Before))
-	}
-	return query
 }
 
 // Cancel implements perdure.Client.
@@ -379,6 +326,9 @@ func (c *Client) Delete(ctx context.Context, id string, opts *perdure.DeleteOpti
 		setNumber(query, "version", opts.Version)
 		setNumber(query, "incarnation", opts.Incarnation)
 		request.id = or(opts.RequestID, request.id)
+	}
+	if !identifier.MatchString(request.id) { // it would not go into a header
+		return fmt.Errorf("delete task %s: %w: request_id %s is not an ID", id, perdure.ErrInvalid, quote(request.id))
 	}
 	request.query = query
 	if _, err := c.do(ctx, request, nil); err != nil {
