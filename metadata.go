@@ -15,8 +15,9 @@ import (
 
 // Metadata is a task's small JSON key/values, kept across attempts and turns. Changes are seen at once by
 // the handler and become durable with [Scope.Checkpoint] and with the turn's end; a try that ends before
-// loses them (M1). Going over Options.Limits.Metadata is ErrTooLarge and changes nothing. Its methods may
-// be called concurrently.
+// loses them (M1). Going over Options.Limits.Metadata is ErrTooLarge and changes nothing; so does a value that is
+// no JSON or is nested more than 500 deep, which is ErrInvalid. Bytes of a value that are no UTF-8 become U+FFFD,
+// which is logged and counted. Its methods may be called concurrently.
 type Metadata struct {
 	m *engine.Metadata
 }

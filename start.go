@@ -43,7 +43,7 @@ type StartOptions struct {
 
 // Start gives a task an input, and returns when that is durable (S1, S7). Which task is up to
 // opts.TaskID: an absent one is created, a suspended one resumed, a running one of a steerable func is
-// steered. See [Client.Start] for the errors.
+// steered. An input with bytes that are no UTF-8 is ErrInvalid; see [Client.Start] for other errors.
 func (f *Func[In, Out]) Start(ctx context.Context, c Client, in In, opts *StartOptions) (*Handle[Out], error) {
 	if f.err != nil {
 		return nil, f.err

@@ -60,7 +60,7 @@ func (w *walker) matchObject(t reflect.Type) error {
 		key := w.key()
 		if names != nil {
 			var known bool
-			if value, known = names[key]; !known {
+			if value, known = names[string(key)]; !known {
 				return fmt.Errorf("unknown field %s", short(key))
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -102,7 +101,7 @@ type walker struct {
 
 // member is a member of an object, and where its canonical form is.
 type member struct {
-	key      string
+	key      []byte
 	from, to int
 }
 
@@ -133,7 +132,7 @@ func (w *walker) value() error {
 		return w.array()
 	case '"':
 		if text := w.quoted(); w.writes {
-			w.out = appendString(w.out, text)
+			w.out = appendText(w.out, unquote(text))
 		}
 	default:
 		w.put(w.scalar()...)
@@ -144,10 +143,13 @@ func (w *walker) value() error {
 // scalar passes a number or a literal.
 func (w *walker) scalar() []byte {
 	begin := w.at
-	for w.at < len(w.data) && !strings.ContainsRune(" \t\r\n,]}", rune(w.data[w.at])) {
-		w.at++
+	for ; w.at < len(w.data); w.at++ {
+		switch w.data[w.at] {
+		case ' ', '\t', '\r', '\n', ',', ']', '}':
+			return w.data[begin:w.at]
+		}
 	}
-	return w.data[begin:w.at]
+	return w.data[begin:]
 }
 
 // quoted passes a string, and returns what is between its quotes.
@@ -172,7 +174,7 @@ func (w *walker) goesOn(end byte, first bool) bool {
 }
 
 // key passes the key of a member and its colon.
-func (w *walker) key() string {
+func (w *walker) key() []byte {
 	key := unquote(w.quoted())
 	w.next()
 	w.at++
@@ -219,13 +221,13 @@ func (w *walker) object() error {
 
 // sort refuses members of which two have the same key, and brings what is written of them, from begin on, in order.
 func (w *walker) sort(members []member, begin int) error {
-	byKey := func(a, b member) int { return strings.Compare(a.key, b.key) }
+	byKey := func(a, b member) int { return bytes.Compare(a.key, b.key) }
 	sorted := slices.IsSortedFunc(members, byKey)
 	if !sorted {
 		slices.SortFunc(members, byKey)
 	}
 	for i := 1; i < len(members); i++ {
-		if members[i].key == members[i-1].key {
+		if bytes.Equal(members[i].key, members[i-1].key) {
 			return fmt.Errorf("has key %s twice", short(members[i].key))
 		}
 	}
@@ -241,9 +243,9 @@ func (w *walker) sort(members []member, begin int) error {
 }
 
 // short quotes the beginning of a key.
-func short(key string) string {
+func short(key []byte) string {
 	const most = 40
-	if runes := []rune(key); len(runes) > most {
+	if runes := []rune(string(key)); len(runes) > most {
 		return fmt.Sprintf("%q…", string(runes[:most]))
 	}
 	return fmt.Sprintf("%q", key)

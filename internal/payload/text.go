@@ -12,9 +12,9 @@ import (
 
 // unquote returns the text of a string, given what is between its quotes. Half of a surrogate pair, which can only be written
 // as an escape, becomes the three bytes that UTF-8 would have for it if it were a character.
-func unquote(quoted []byte) string {
+func unquote(quoted []byte) []byte {
 	if bytes.IndexByte(quoted, '\\') < 0 {
-		return string(quoted)
+		return quoted
 	}
 	text := make([]byte, 0, len(quoted))
 	for i := 0; i < len(quoted); {
@@ -36,7 +36,7 @@ func unquote(quoted []byte) string {
 		text = append(text, c)
 		i += 2
 	}
-	return string(text)
+	return text
 }
 
 const escapeLength = len(`\u0000`)
@@ -72,7 +72,7 @@ func appendRune(text []byte, r rune) []byte {
 }
 
 // half returns where a text has the first half of a surrogate pair, else its length.
-func half(text string) int {
+func half(text []byte) int {
 	for i := 0; i+halfLength <= len(text); i++ {
 		if text[i] == halfFirst && text[i+1] >= halfSecond {
 			return i
@@ -81,18 +81,8 @@ func half(text string) int {
 	return len(text)
 }
 
-// appendString appends the canonical form of a string, given what is between its quotes.
-func appendString(out, quoted []byte) []byte {
-	if plain(quoted) {
-		out = append(out, '"')
-		out = append(out, quoted...)
-		return append(out, '"')
-	}
-	return appendText(out, unquote(quoted))
-}
-
 // plain reports whether encoding/json writes a text as it is.
-func plain[T string | []byte](text T) bool {
+func plain(text []byte) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' || c == '\\' || c == '"' || c == '<' || c == '>' || c == '&' {
 			return false
@@ -102,16 +92,16 @@ func plain[T string | []byte](text T) bool {
 }
 
 // appendText appends a text as encoding/json writes it, and halves of surrogate pairs as escapes.
-func appendText(out []byte, text string) []byte {
+func appendText(out, text []byte) []byte {
 	out = append(out, '"')
 	if plain(text) {
 		return append(append(out, text...), '"')
 	}
-	for text != "" {
+	for len(text) > 0 {
 		n := half(text)
-		whole, _ := json.Marshal(text[:n])
+		whole, _ := json.Marshal(string(text[:n]))
 		out = append(out, whole[1:len(whole)-1]...)
-		if text = text[n:]; text != "" {
+		if text = text[n:]; len(text) > 0 {
 			r := rune(halfFirst&0x0F)<<12 | rune(text[1]&0x3F)<<6 | rune(text[2]&0x3F)
 			out = fmt.Appendf(out, `\u%04x`, r)
 			text = text[halfLength:]
