@@ -130,6 +130,7 @@ type StartRequest struct {
 
 	declared *store.Settings // of a typed caller's declaration
 	labelled bool            // a typed caller has applied the declaration's label functions
+	replaced bool            // what they gave is not stored as it was
 }
 
 // Accepted says what became of a start.

@@ -149,6 +149,9 @@ func (o *Options) source() store.Source {
 		s.Version = or(s.Version, info.Main.Version)
 	}
 	s.Program = or(s.Program, filepath.Base(os.Args[0]))
+	for _, text := range []*string{&s.Program, &s.Version, &s.Host} {
+		*text = engine.PlainText(*text)
+	}
 	return s
 }
 

@@ -72,7 +72,7 @@ type FuncOptions[In any] struct {
 	AutoCheckpoint time.Duration
 
 	// Title, Description and Tags label a new task (S8). An error reaches the caller of Start and nothing
-	// is created. Tags given to Start are laid over these.
+	// is created. Tags given to Start are laid over these. Bytes that are no UTF-8 become U+FFFD.
 	Title       func(in In, taskID string) (string, error)
 	Description func(in In, taskID string) (string, error)
 	Tags        func(in In, taskID string) (map[string]string, error)
@@ -175,6 +175,7 @@ func or[T comparable](v, otherwise T) T {
 
 // Handler is the code of a func. ctx lives as long as the turn may write (C1); turn.Interrupt() also ends
 // on a cooperative request. What it returns is the turn's outcome.
+// Bytes of its output, and of the text of its error, that are no UTF-8 become U+FFFD, which is logged and counted.
 type Handler[In, Out any] func(ctx context.Context, turn *Turn[In, Out]) (Out, error)
 
 // Binding is a func bound to its handler, for Options.Funcs.

@@ -50,6 +50,9 @@ func (c *local) Start(ctx context.Context, start *StartRequest) (*Accepted, erro
 	if err != nil {
 		return nil, err
 	}
+	if req.replaced {
+		c.e.e.Replaced(req.TaskID, "labels")
+	}
 	accepted := &Accepted{
 		TaskID: o.TaskID, InputID: o.InputID, Turn: o.Turn, Status: o.TurnStatus, Incarnation: o.Incarnation,
 		Queued: o.TurnStatus == Queued, Attached: o.Decision == store.Attached,

@@ -10,12 +10,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/perdure/perdure/internal/engine"
+	"github.com/perdure/perdure/internal/payload"
 )
 
 // Metadata is a task's small JSON key/values, kept across attempts and turns. Changes are seen at once by
 // the handler and become durable with [Scope.Checkpoint] and with the turn's end; a try that ends before
-// loses them (M1). Going over Options.Limits.Metadata is ErrTooLarge and changes nothing. Its methods may
-// be called concurrently.
+// loses them (M1). Going over Options.Limits.Metadata is ErrTooLarge and changes nothing; so does a value that is
+// no JSON or is nested more than 500 deep, which is ErrInvalid. Bytes of a value that are no UTF-8 become U+FFFD,
+// which is logged and counted. Its methods may be called concurrently.
 type Metadata struct {
 	m *engine.Metadata
 }
@@ -37,7 +39,7 @@ func (m *Metadata) Set(key string, v any) error {
 	if err := validKey(key); err != nil {
 		return err
 	}
-	value, err := engine.MarshalValue(key, v)
+	value, err := m.marshal(key, v)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (m *Metadata) Append(key string, v any) error {
 	if err := validKey(key); err != nil {
 		return err
 	}
-	value, err := engine.MarshalValue(key, v)
+	value, err := m.marshal(key, v)
 	if err != nil {
 		return err
 	}
@@ -88,9 +90,25 @@ func (m *Metadata) Append(key string, v any) error {
 				return nil, fmt.Errorf("metadata %q is not an array: %w", key, err)
 			}
 		}
-		return json.Marshal(append(list, value))
+		all, _, err := payload.Marshal(append(list, value))
+		if err != nil {
+			return nil, fmt.Errorf("metadata %q: %w: %w", key, ErrInvalid, err)
+		}
+		return all, nil
 	})
 	return err
+}
+
+// marshal encodes a value.
+func (m *Metadata) marshal(key string, v any) (json.RawMessage, error) {
+	value, replaced, err := engine.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("metadata %q: %w: %w", key, ErrInvalid, err)
+	}
+	if replaced {
+		m.m.Replaced()
+	}
+	return value, nil
 }
 
 // All returns the keys in order with their JSON values, as they were when the loop began.

@@ -1,12 +1,14 @@
 package perdure
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
+
+	"github.com/perdure/perdure/internal/payload"
 
 	"github.com/perdure/perdure/store"
 )
@@ -111,12 +113,16 @@ func (p RetryPolicy) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and refuses unknown fields.
+// UnmarshalJSON reads what MarshalJSON writes, and refuses unknown fields, names in another case, and a field given twice.
 func (p *RetryPolicy) UnmarshalJSON(b []byte) error {
+	if err := payload.Check(b); err != nil {
+		return fmt.Errorf("retry %w", err)
+	}
+	if err := payload.Fields(b, reflect.TypeFor[retryJSON]()); err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
 	var j retryJSON
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&j); err != nil {
+	if err := json.Unmarshal(b, &j); err != nil {
 		return fmt.Errorf("retry: %s", inputProblem(err))
 	}
 	initial, err1 := parseDuration("initial", j.Initial)

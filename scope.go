@@ -95,8 +95,9 @@ func (s *Scope) Checkpoint(ctx context.Context) error { return s.a.Checkpoint(ct
 // Emit appends an event, the JSON of v, to the task's stream (E1). Readers see it when it is durable. Emit
 // returns when the event has found room among those that wait to be written ([Options.EmitEvents],
 // [Options.EmitBytes]); they are written together, 10 ms after the last write at the latest. Events after the
-// last checkpoint are taken back for readers if another try follows (E2). Errors: ErrTooLarge, and nothing is
-// emitted; ErrLeaseLost and ErrTerminated, also of an earlier event that could not be written, after which
+// last checkpoint are taken back for readers if another try follows (E2). Bytes of v that are no UTF-8 become
+// U+FFFD, which is logged and counted. Errors: ErrTooLarge, and ErrInvalid for what is no JSON or is nested more
+// than 500 deep, and nothing is emitted; ErrLeaseLost and ErrTerminated, also of an earlier event that could not be written, after which
 // the handler should return; ctx's own, when it ended while there was no room. With FuncOptions.Stream the event
 // goes there instead, and the errors are those of its Put.
 func (s *Scope) Emit(ctx context.Context, v any) error { return s.EmitMany(ctx, v) }
@@ -105,10 +106,14 @@ func (s *Scope) Emit(ctx context.Context, v any) error { return s.EmitMany(ctx, 
 func (s *Scope) EmitMany(ctx context.Context, values ...any) error {
 	events := make([][]byte, len(values))
 	for i, v := range values {
-		var err error
-		if events[i], err = marshal(v); err != nil {
+		data, replaced, err := engine.Marshal(v)
+		if err != nil {
 			return fmt.Errorf("%w: event cannot be encoded as JSON: %w", ErrInvalid, err)
 		}
+		if replaced {
+			s.a.Replaced("event")
+		}
+		events[i] = data
 	}
 	if s.stream != nil {
 		return s.emitCustom(ctx, events)

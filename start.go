@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 
 	"github.com/perdure/perdure/internal/engine"
+	"github.com/perdure/perdure/internal/payload"
 )
 
 // StartOptions are the options of a start. The zero value of each field is its default.
@@ -41,7 +43,7 @@ type StartOptions struct {
 
 // Start gives a task an input, and returns when that is durable (S1, S7). Which task is up to
 // opts.TaskID: an absent one is created, a suspended one resumed, a running one of a steerable func is
-// steered. See [Client.Start] for the errors.
+// steered. An input with bytes that are no UTF-8 is ErrInvalid; see [Client.Start] for other errors.
 func (f *Func[In, Out]) Start(ctx context.Context, c Client, in In, opts *StartOptions) (*Handle[Out], error) {
 	if f.err != nil {
 		return nil, f.err
@@ -52,9 +54,12 @@ func (f *Func[In, Out]) Start(ctx context.Context, c Client, in In, opts *StartO
 	if opts == nil {
 		opts = &StartOptions{}
 	}
-	input, err := marshal(in)
-	if err != nil {
+	input, replaced, err := engine.Marshal(in)
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("func %s: %w: input cannot be encoded as JSON: %w", f.name, ErrInvalid, err)
+	case replaced:
+		return nil, fmt.Errorf("func %s: %w: input %w", f.name, ErrInvalid, payload.ErrUTF8)
 	}
 	req := &StartRequest{
 		Func: f.name, Input: input, TaskID: opts.TaskID, InputID: opts.InputID, IfLastInputID: opts.IfLastInputID,
@@ -119,8 +124,11 @@ func (f *Func[In, Out]) Attach(ctx context.Context, c Client, taskID string, opt
 func Get(ctx context.Context, c Client, taskID string) (*Info, error) { return c.Task(ctx, taskID) }
 
 // describeRaw is the describer of an untyped start: the input must decode into In, without fields that
-// In does not have.
+// In does not have, and with those that it has named as In names them.
 func (f *Func[In, Out]) describeRaw(input json.RawMessage, taskID string, req *StartRequest) error {
+	if err := payload.Fields(input, reflect.TypeFor[In]()); err != nil {
+		return invalid("input of func %s: %w", f.name, err)
+	}
 	var in In
 	dec := json.NewDecoder(bytes.NewReader(input))
 	dec.DisallowUnknownFields()
@@ -136,17 +144,21 @@ func (f *Func[In, Out]) describeRaw(input json.RawMessage, taskID string, req *S
 
 // label applies the func's label functions to a request (S8). Their errors come back as ErrInvalid, and
 // wrapped; their panics are no fault of the input.
-func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) (err error) {
+func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) error {
 	o := &f.opts
 	if o.Title != nil && req.Title == "" {
-		if req.Title, err = made(o.Title, in, taskID); err != nil {
+		title, err := made(o.Title, in, taskID)
+		if err != nil {
 			return f.badLabel("title", err)
 		}
+		req.Title = req.plain(title)
 	}
 	if o.Description != nil && req.Description == "" {
-		if req.Description, err = made(o.Description, in, taskID); err != nil {
+		description, err := made(o.Description, in, taskID)
+		if err != nil {
 			return f.badLabel("description", err)
 		}
+		req.Description = req.plain(description)
 	}
 	if o.Tags == nil {
 		return nil
@@ -155,13 +167,20 @@ func (f *Func[In, Out]) label(in In, taskID string, req *StartRequest) (err erro
 	if err != nil {
 		return f.badLabel("tags", err)
 	}
-	tags = maps.Clone(tags)
-	if tags == nil {
-		tags = map[string]string{}
+	all := map[string]string{}
+	for k, v := range tags {
+		all[req.plain(k)] = req.plain(v)
 	}
-	maps.Copy(tags, req.Tags)
-	req.Tags = tags
+	maps.Copy(all, req.Tags)
+	req.Tags = all
 	return nil
+}
+
+// plain returns the text that is stored for a label function's: one that cuts a character in two costs no start.
+func (r *StartRequest) plain(made string) string {
+	text := engine.PlainText(made)
+	r.replaced = r.replaced || text != made
+	return text
 }
 
 func (f *Func[In, Out]) badLabel(label string, err error) error {

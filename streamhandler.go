@@ -2,13 +2,13 @@ package perdure
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/perdure/perdure/internal/engine"
+	"github.com/perdure/perdure/internal/payload"
 	"github.com/perdure/perdure/store"
 )
 
@@ -192,8 +192,9 @@ func checkStored(e Event, after int64) error {
 		return fmt.Errorf("the stream handler returned event %d when asked for what comes after %d", e.Number, after)
 	case e.Kind != EventMessage:
 		return fmt.Errorf("event %d of the stream handler is a %q and no message", e.Number, e.Kind)
-	case !json.Valid(e.Data):
-		return fmt.Errorf("the data of event %d of the stream handler is no JSON", e.Number)
+	}
+	if err := payload.Sound(e.Data); err != nil {
+		return fmt.Errorf("the data of event %d of the stream handler %w", e.Number, err)
 	}
 	return nil
 }

@@ -93,9 +93,14 @@ func (t *Turn[In, Out]) exit(out Out, err error) engine.Exit {
 	case x.Kind == engine.ExitRelease:
 		return x
 	}
-	if x.Output, err = marshal(out); err != nil {
+	output, replaced, err := engine.Marshal(out)
+	if err != nil {
 		return engine.Exit{Kind: engine.ExitFail, Type: "encode", Err: fmt.Errorf("output cannot be encoded as JSON: %w", err)}
 	}
+	if replaced {
+		t.a.Replaced("output")
+	}
+	x.Output = output
 	return x
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/perdure/perdure/internal/engine"
+	"github.com/perdure/perdure/internal/payload"
+	"github.com/perdure/perdure/store"
 )
 
 // reservedPrefix begins the tag and metadata keys that are the framework's (S9).
@@ -77,6 +79,9 @@ func (r *StartRequest) validate(l Limits) error {
 	}
 	if err := errors.Join(validID("task_id", r.TaskID), validID("input_id", r.InputID)); err != nil {
 		return err
+	}
+	if !store.ValidText(r.IfLastInputID) {
+		return invalid("if_last_input_id %s is not UTF-8 or contains the character U+0000", quote(r.IfLastInputID))
 	}
 	if r.IfExists != "" && r.IfExists != Attach {
 		return invalid("if_exists %s: it can be %q", quote(string(r.IfExists)), Attach)
@@ -164,26 +169,19 @@ func validText(field, s string, limit int) error {
 	return nil
 }
 
-// validateInput looks into the input of an untyped start; that of a typed one has just been made.
+// validateInput looks into the input. JSON within that of a typed start may be anything.
 func (r *StartRequest) validateInput(limit int) error {
 	input := r.Input
 	if len(input) > limit {
 		return fmt.Errorf("input of %d bytes: %w: the limit is %d", len(input), ErrTooLarge, limit)
 	}
-	if r.labelled {
-		return nil
-	}
 	if len(bytes.TrimSpace(input)) == 0 {
 		return invalid("input is missing")
 	}
-	if !utf8.Valid(input) {
-		return invalid("input is not UTF-8 text")
+	if err := payload.Check(input); err != nil {
+		return invalid("input %w", err)
 	}
-	if json.Valid(input) {
-		return nil
-	}
-	var v any
-	return invalid("input is not JSON: %v", json.Unmarshal(input, &v))
+	return nil
 }
 
 // inputProblem says what is wrong with an input without quoting it.

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/payload"
 )
 
 // signalBody is what all that is asked of a task takes.
@@ -171,6 +172,9 @@ func decodeMember(name string, value json.RawMessage, into any) error {
 	got, want := jsonKind(value), wantedKind(into)
 	if got != want {
 		return invalid("field %q: got %s, want %s", name, got, want)
+	}
+	if err := payload.Check(value); err != nil {
+		return invalid("field %q %s", name, err)
 	}
 	err := json.Unmarshal(value, into)
 	if typ, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {

@@ -10,10 +10,10 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -66,6 +66,9 @@ func NewClient(baseURL string, opts *ClientOptions) (*Client, error) {
 	if opts != nil {
 		c.opts = *opts
 	}
+	if strings.ContainsFunc(c.opts.Token, unicode.IsControl) {
+		return nil, fmt.Errorf("new client: %w: the token has a control character", perdure.ErrInvalid)
+	}
 	c.opts.Patience = or(c.opts.Patience, defaultPatience)
 	c.http = c.opts.HTTPClient
 	if c.http == nil {
@@ -92,7 +95,8 @@ func (c *Client) Start(ctx context.Context, start *perdure.StartRequest) (*perdu
 	if len(bytes.TrimSpace(req.Input)) == 0 {
 		return nil, fmt.Errorf("%w: input is missing", perdure.ErrInvalid)
 	}
-	texts := []string{req.Title, req.Description, req.Session}
+	texts := []string{req.Func, req.TaskID, req.InputID, req.IfLastInputID, string(req.IfExists), string(req.Deliver),
+		req.Title, req.Description, req.Session}
 	for k, v := range req.Tags {
 		texts = append(texts, k, v)
 	}
@@ -137,6 +141,9 @@ func (c *Client) Turn(ctx context.Context, q perdure.TurnQuery) (*perdure.TurnIn
 		query.Set("payload", noPayload)
 	}
 	if q.Turn == 0 && q.InputID != "" {
+		if err := turnThere(q); err != nil {
+			return nil, err
+		}
 		query.Set("input_id", q.InputID)
 		page, err := get[turnPage](ctx, c, q.TaskID, "/turns", query)
 		if err != nil {
@@ -173,20 +180,6 @@ func about(err error, what string) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", what, err)
-}
-
-// taskPath returns the path of a task; what is no identifier cannot be there.
-func taskPath(id string) (string, error) {
-	if !identifier.MatchString(id) {
-		return "", fmt.Errorf("task %s: %w", quote(id), perdure.ErrNotFound)
-	}
-	return "/v1/tasks/" + id, nil
-}
-
-func setNumber(query url.Values, name string, n int64) {
-	if n != 0 {
-		query.Set(name, strconv.FormatInt(n, 10))
-	}
 }
 
 // Turns implements perdure.Client.
@@ -227,8 +220,12 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 	if opts == nil {
 		opts = &perdure.ListOptions{}
 	}
+	some := canList(opts)
 	query, most := listQuery(opts), opts.Limit
 	return func(yield func(*perdure.Info, error) bool) {
+		if !some {
+			return
+		}
 		query := maps.Clone(query)
 		for left := most; ; left -= taskPageSize {
 			limit := taskPageSize
@@ -257,26 +254,6 @@ func (c *Client) Tasks(ctx context.Context, opts *perdure.ListOptions) iter.Seq2
 	}
 }
 
-func listQuery(opts *perdure.ListOptions) url.Values {
-	query := url.Values{}
-	query["func"] = slices.Clone(opts.Funcs)
-	for _, s := range opts.Statuses {
-		query.Add("status", string(s))
-	}
-	for name, value := range map[string]string{"session": opts.Session, "agent": opts.Agent} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	for k, v := range opts.Tags {
-		query.Add("tag", formatTag(k, v))
-	}
-	if opts.Before > 0 {
-		query.Set("cursor", formatCursor(opts.Before))
-	}
-	return query
-}
-
 // Cancel implements perdure.Client.
 func (c *Client) Cancel(ctx context.Context, id string, opts *perdure.CancelOptions) (perdure.Status, error) {
 	var body cancelBody
@@ -286,6 +263,9 @@ func (c *Client) Cancel(ctx context.Context, id string, opts *perdure.CancelOpti
 	body.name()
 	if body.Turn != 0 {
 		body.InputID = ""
+	}
+	if err := turnThere(perdure.TurnQuery{TaskID: id, InputID: body.InputID}); err != nil {
+		return "", err
 	}
 	return c.ask(ctx, id, "/cancel", body, body.Reason)
 }
@@ -346,6 +326,9 @@ func (c *Client) Delete(ctx context.Context, id string, opts *perdure.DeleteOpti
 		setNumber(query, "version", opts.Version)
 		setNumber(query, "incarnation", opts.Incarnation)
 		request.id = or(opts.RequestID, request.id)
+	}
+	if !identifier.MatchString(request.id) { // it would not go into a header
+		return fmt.Errorf("delete task %s: %w: request_id %s is not an ID", id, perdure.ErrInvalid, quote(request.id))
 	}
 	request.query = query
 	if _, err := c.do(ctx, request, nil); err != nil {

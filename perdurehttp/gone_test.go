@@ -2,6 +2,7 @@ package perdurehttp_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -89,4 +90,14 @@ func TestARequestIDIsTakenFromTheHeaderOrTheBody(t *testing.T) {
 		a.wantProblem(t, perdurehttp.CodeInvalid, http.MethodPost, "/v1/tasks", `{"func":"hold","input":{}}`, "Idempotency-Key: r4")
 		a.wantProblem(t, perdurehttp.CodeInvalid, http.MethodDelete, "/v1/tasks/t1", "", "Idempotency-Key: "+strings.Repeat("x", 200))
 	})
+}
+
+// What does not go into a header is no server that cannot be reached.
+func TestATokenThatIsNoHeaderIsRefusedAtOnce(t *testing.T) {
+	for _, token := range []string{"a\nb", "\x00", "a\x7f"} {
+		_, err := perdurehttp.NewClient("http://127.0.0.1:1", &perdurehttp.ClientOptions{Token: token})
+		if !errors.Is(err, perdure.ErrInvalid) || strings.Contains(err.Error(), token) {
+			t.Errorf("token %q: got %v, want ErrInvalid without the token", token, err)
+		}
+	}
 }

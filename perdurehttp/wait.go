@@ -19,6 +19,9 @@ func (c *Client) Outcome(ctx context.Context, q perdure.TurnQuery) (*perdure.Out
 	if err != nil {
 		return nil, err
 	}
+	if err := turnThere(q); err != nil {
+		return nil, err
+	}
 	for pace := (pacer{}); ; {
 		begin := time.Now()
 		req := &request{method: http.MethodGet, path: path + "/result", query: resultQuery(q), wait: longPoll}

@@ -21,7 +21,9 @@
 //     passed.
 //
 // Stores contain no policy and no defensive code: the engine has validated identifiers, sizes and JSON
-// before it calls. Payloads (inputs, outputs, metadata values, event data) are opaque bytes.
+// before it calls. Payloads (inputs, outputs, metadata values, event data) are opaque bytes. A request with a
+// text that not every store keeps (see [ValidText]) is refused, before anything is read for it, with the error
+// of its method Valid; what is looked for by such a text is not found.
 package store
 
 import (

@@ -44,6 +44,7 @@ func TestBadInputsAreOneClearLine(t *testing.T) {
 		"a long ID":          {`start countdown --input {"steps":1} --id ` + strings.Repeat("x", 300), 2, "task_id"},
 		"a long title":       {`start countdown --input {"steps":1} --title ` + strings.Repeat("x", 300), 2, "title of 300 characters"},
 		"a tag without =":    {`start countdown --tag kind`, 2, "--tag"},
+		"a tag twice":        {`start countdown --tag kind=a --tag kind=b`, 2, "twice"},
 		"a reserved tag":     {`start countdown --input {"steps":1} --tag perdure.x=1`, 2, "perdure."},
 		"retry not JSON":     {`start countdown --retry 3`, 2, "--retry"},
 		"retry with less":    {`start countdown --input {"steps":1} --retry {"attempts":-1}`, 2, "Attempts"},

@@ -158,6 +158,9 @@ func parseTags(args []string) (map[string]string, error) {
 		if !ok || k == "" {
 			return nil, usage("--tag %q: it must be KEY=VALUE", arg)
 		}
+		if _, twice := tags[k]; twice {
+			return nil, usage("--tag %q: the key is given twice", arg)
+		}
 		tags[k] = v
 	}
 	return tags, nil

@@ -21,7 +21,7 @@ import (
 // Run runs the suite, each test in a bubble of virtual time. newStore returns an empty store and open a
 // client of an engine on it; both are called within the bubble and may use t.Cleanup.
 func Run(t *testing.T, newStore func(t *testing.T) store.Store, open func(t *testing.T, eng *perdure.Engine) perdure.Client) {
-	for _, tests := range [][]test{startTests(), labelTests(), readTests(), stopTests(), streamTests()} {
+	for _, tests := range [][]test{startTests(), labelTests(), readTests(), stopTests(), streamTests(), textTests()} {
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
@@ -82,7 +82,7 @@ var chat = perdure.NewFunc[Note, Note]("chat", &perdure.FuncOptions[Note]{MultiT
 
 // bindings are the suite's funcs: echo returns its input, gate waits to be let through, chat is a
 // steerable conversation whose turns wait like gate's when told to "hold", fail fails, label is labelled
-// by functions, loop gives its turn back until it is parked.
+// by functions, loop gives its turn back until it is parked, any gives back any JSON.
 func (e *env) bindings() []perdure.Binding {
 	echo := perdure.NewFunc[Note, Note]("echo", nil)
 	gate := perdure.NewFunc[Note, Note]("gate", nil)
@@ -98,7 +98,7 @@ func (e *env) bindings() []perdure.Binding {
 		Tags: func(Note, string) (map[string]string, error) { return map[string]string{"a": "func", "b": "func"}, nil },
 	})
 	return []perdure.Binding{
-		speak(), echo.Bind(e.echo), label.Bind(e.echo), gate.Bind(e.gate), chat.Bind(e.chat),
+		speak(), anything(), echo.Bind(e.echo), label.Bind(e.echo), gate.Bind(e.gate), chat.Bind(e.chat),
 		fail.Bind(func(context.Context, *perdure.Turn[Note, Note]) (Note, error) { return Note{}, errors.New("no luck") }),
 		loop.Bind(func(_ context.Context, turn *perdure.Turn[Note, Note]) (Note, error) {
 			e.entries.Add(1)
@@ -108,6 +108,14 @@ func (e *env) bindings() []perdure.Binding {
 			return turn.Input(), nil
 		}),
 	}
+}
+
+// anything gives back any JSON in every way there is.
+func anything() perdure.Binding {
+	f := perdure.NewFunc[json.RawMessage, json.RawMessage]("any", nil)
+	return f.Bind(func(ctx context.Context, turn *perdure.Turn[json.RawMessage, json.RawMessage]) (json.RawMessage, error) {
+		return turn.Input(), errors.Join(turn.Emit(ctx, turn.Input()), turn.Metadata().Set("input", turn.Input()))
+	})
 }
 
 func (e *env) echo(_ context.Context, turn *perdure.Turn[Note, Note]) (Note, error) {

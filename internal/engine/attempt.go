@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -32,6 +33,7 @@ type Attempt struct {
 	timers    timers
 	pen       pen
 	emitter   emitter
+	replaced  atomic.Bool      // it has been logged that something the handler gave is not as it gave it
 	early     []func(*Attempt) // what was heard before the lease arrived; told before the handler is entered
 	surplus   bool             // the lease is to be given back, and no handler entered
 	overdueAt time.Time        // when the deadline passes, on the monotonic clock; zero without one

@@ -68,6 +68,7 @@ type report struct {
 // failure is an error that a handler returned.
 type failure struct {
 	typ, message, stack string
+	replaced            bool // the text was none that every store keeps
 
 	interrupt bool // it is the interrupt's own
 	canceled  bool // it is, or wraps, context.Canceled
@@ -113,7 +114,8 @@ func describe(err error, foreign bool, retryable func(error) bool) *failure {
 func (f *failure) read(err error) error {
 	var permanent *PermanentError
 	var delayed *DelayError
-	f.typ, f.message = errorType(err), errorText(err.Error())
+	text := err.Error()
+	f.typ, f.message, f.replaced = errorType(err), errorText(text), !store.ValidText(text)
 	f.interrupt, f.canceled, f.cancelled = errors.Is(err, ErrInterrupted), errors.Is(err, context.Canceled), errors.Is(err, ErrCancelled)
 	f.permanent, f.delayed = errors.As(err, &permanent), errors.As(err, &delayed)
 	if f.delayed {
@@ -128,7 +130,8 @@ func panicOf(err error) *PanicError {
 }
 
 func panicked(p *PanicError) *failure {
-	return &failure{typ: typePanic, message: errorText(p.Error()), stack: errorText(p.stack), panicked: true}
+	text := p.Error()
+	return &failure{typ: typePanic, message: errorText(text), replaced: !store.ValidText(text), stack: errorText(p.stack), panicked: true}
 }
 
 // situation is what decide looks at beside the report.
@@ -267,7 +270,7 @@ func errorType(err error) string {
 		case *PermanentError, *DelayError:
 		default:
 			if t := reflect.TypeOf(err).String(); t != "*fmt.wrapError" && t != "*errors.errorString" {
-				return plainText(t)
+				return PlainText(t)
 			}
 		}
 		err = errors.Unwrap(err)

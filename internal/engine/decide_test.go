@@ -227,23 +227,6 @@ func TestAnErrorIsNamedByTheTypeItsAuthorGaveIt(t *testing.T) {
 	}
 }
 
-func TestEqualValuesHaveOneCanonicalForm(t *testing.T) {
-	for a, b := range map[string]string{
-		`{"a":1,"b":[2, 3]}`:   "{ \"b\":[2,3],\n\"a\":1 }",
-		`"ä"`:                  `"\u00e4"`,
-		`12345678901234567890`: `12345678901234567890 `,
-	} {
-		x, err1 := canonicalJSON([]byte(a))
-		y, err2 := canonicalJSON([]byte(b))
-		if err := errors.Join(err1, err2); err != nil || string(x) != string(y) {
-			t.Errorf("S2: got %s and %s (%v), want the same", x, y, err)
-		}
-	}
-	if _, err := canonicalJSON([]byte("1 2")); err == nil {
-		t.Error("S2: two values: got nil, want an error")
-	}
-}
-
 func TestCausesOnlyGrow(t *testing.T) {
 	c := Causes{}.with(Causes{Cancel: true, CancelReason: "first"}).with(Causes{Steered: true})
 	c = c.with(Causes{Cancel: true, CancelReason: "second"}).with(Causes{}).with(Causes{Deadline: true, Shutdown: true})

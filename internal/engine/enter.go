@@ -192,9 +192,15 @@ func (a *Attempt) call() report {
 
 func (a *Attempt) read(x Exit) report {
 	r := report{kind: x.Kind, reason: reasonText(x.Reason)}
+	if !store.ValidText(x.Reason) {
+		a.Replaced("reason")
+	}
 	switch {
 	case x.Err != nil:
 		r.failure = describe(x.Err, x.Foreign, a.fn.Retryable)
+		if r.failure.replaced {
+			a.Replaced("error")
+		}
 		if x.Kind == ExitFail && !r.failure.panicked {
 			r.failure.typ = cmp.Or(x.Type, typeMisuse)
 		}

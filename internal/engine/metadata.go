@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -104,6 +103,9 @@ func (m *Metadata) put(key string, v raw) {
 	}
 }
 
+// Replaced is as Attempt.Replaced, of a value.
+func (m *Metadata) Replaced() { m.a.Replaced("metadata") }
+
 // All returns the keys in order, and a copy of the values.
 func (m *Metadata) All() ([]string, map[string]raw) {
 	m.mu.Lock()
@@ -185,17 +187,4 @@ func (m *Metadata) clean() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.dirty) == 0
-}
-
-// MarshalValue encodes a metadata value.
-func MarshalValue(key string, v any) (raw, error) {
-	var b []byte
-	err := Guard(func() (err error) {
-		b, err = json.Marshal(v)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("metadata %q: %w", key, err)
-	}
-	return b, nil
 }

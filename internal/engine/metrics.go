@@ -12,7 +12,7 @@ import (
 
 // stats are counted since the engine was made.
 type stats struct {
-	entered, recovered, parked, checkpoints, events, retries, released, leaked, fenced, beatsFailed, logsDropped atomic.Int64
+	entered, recovered, parked, checkpoints, events, retries, released, leaked, fenced, beatsFailed, logsDropped, replaced atomic.Int64
 
 	mu       sync.Mutex
 	outcomes map[store.Status]int64
@@ -86,6 +86,7 @@ func (e *Engine) Counters() []Counter {
 		count("heartbeats_failed_total", "Heartbeats that the store did not take.", &s.beatsFailed),
 		{Name: "ends_failed_total", Help: "Tries to write the end of a turn that the store did not take.", Value: e.troubles.failed()},
 		{Name: "callers_gone", Help: "Operations under way whose callers have gone.", Gauge: true, Value: e.detached.count()},
+		count("texts_replaced_total", "Times that bytes of what handlers and label functions gave, which are no UTF-8, became U+FFFD.", &s.replaced),
 		count("logs_dropped_total", "Log records that were dropped because the log handler panicked.", &s.logsDropped),
 	}
 	if g, ok := e.store.(store.Gauger); ok {

@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 
+	"github.com/perdure/perdure/internal/payload"
 	"github.com/perdure/perdure/store"
 )
 
@@ -71,13 +74,19 @@ func (e *Engine) digests(canonical []byte) (all []store.Digest, err error) {
 	return all, err
 }
 
+// digest identifies canonical JSON without a key.
+func digest(canonical []byte) store.Digest {
+	sum := sha256.Sum256(canonical)
+	return store.Digest{Sum: base64.RawStdEncoding.EncodeToString(sum[:])}
+}
+
 // checkDigests refuses what would not recognise the input again, or what some stores do not keep as it is.
 func checkDigests(all []store.Digest) error {
 	if len(all) == 0 {
 		return errors.New("the codec returns no digest of an input")
 	}
 	for _, d := range all {
-		if d.Sum == "" || plainText(d.Sum) != d.Sum || plainText(d.Key) != d.Key {
+		if d.Sum == "" || !store.ValidText(d.Sum) || !store.ValidText(d.Key) {
 			return fmt.Errorf("the codec's digest of an input with key %q is empty or no text", d.Key)
 		}
 	}
@@ -86,9 +95,9 @@ func checkDigests(all []store.Digest) error {
 
 // sealInput digests and encodes the input of an offer.
 func (e *Engine) sealInput(req *store.OfferRequest) error {
-	canonical, err := canonicalJSON(req.Input)
+	canonical, err := payload.Canonical(req.Input)
 	if err != nil {
-		return err
+		return fmt.Errorf("input %w", err)
 	}
 	if req.Digests, err = e.digests(canonical); err != nil {
 		return err

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
+
+	"github.com/perdure/perdure/internal/payload"
+	"github.com/perdure/perdure/store"
 )
 
 // Guard calls code of a user's: this is the one place where that is done, but for the loops in which callers range over
@@ -40,15 +43,46 @@ const (
 	cutMark   = " … (cut)"
 )
 
-// plainText makes a user's text one that every store keeps as it is: UTF-8 without NUL (Y3).
-func plainText(s string) string {
+// PlainText makes a user's text one that every store keeps as it is: UTF-8 without NUL (Y3).
+func PlainText(s string) string {
+	if store.ValidText(s) {
+		return s
+	}
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// errorText is plainText of an error's message or a stack, cut to its bound. What plainText puts in may be longer than
+// Marshal is json.Marshal of a user's value, whose methods may panic. It reports whether bytes that are no UTF-8 have
+// become U+FFFD.
+func Marshal(v any) (data []byte, replaced bool, err error) {
+	err = Guard(func() (err error) {
+		data, replaced, err = payload.Marshal(v)
+		return err
+	})
+	return data, replaced, err
+}
+
+// Replaced notes that in something which was given for a task bytes that no store keeps as text have become U+FFFD.
+func (e *Engine) Replaced(task, what string) {
+	e.stats.replaced.Add(1)
+	warnReplaced(e.log.With("task", task), what)
+}
+
+func warnReplaced(log *slog.Logger, what string) {
+	log.Warn("bytes that are no UTF-8 have become U+FFFD", "in", what)
+}
+
+// Replaced is Engine.Replaced for what the handler gives. Only the first is logged.
+func (a *Attempt) Replaced(what string) {
+	a.e.stats.replaced.Add(1)
+	if !a.replaced.Swap(true) {
+		warnReplaced(a.Logger(), what)
+	}
+}
+
+// errorText is PlainText of an error's message or a stack, cut to its bound. What PlainText puts in may be longer than
 // what was there.
 func errorText(s string) string {
-	text := plainText(s[:min(len(s), maxText)])
+	text := PlainText(s[:min(len(s), maxText)])
 	if len(s) <= maxText && len(text) <= maxText {
 		return text
 	}
@@ -59,7 +93,7 @@ func errorText(s string) string {
 	return text[:end] + cutMark
 }
 
-// reasonText is plainText of a reason, cut to its bound.
+// reasonText is PlainText of a reason, cut to its bound.
 func reasonText(s string) string {
 	n, end := 0, 0
 	for i := range s {
@@ -67,10 +101,10 @@ func reasonText(s string) string {
 			end = i
 		}
 		if n++; n > maxReason {
-			return plainText(s[:end]) + cutMark
+			return PlainText(s[:end]) + cutMark
 		}
 	}
-	return plainText(s)
+	return PlainText(s)
 }
 
 // guardLog makes the panics of a user's log handler harmless: the record is dropped, counted, and told on stderr.

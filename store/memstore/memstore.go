@@ -94,6 +94,9 @@ func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
 
 // Poll implements store.Store.
 func (s *Store) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	return do(ctx, s, func(r rules.Rows, now time.Time) (*store.Polled, error) {
 		mail := s.rows.mail[req.Worker]
 		if len(req.Seen) > 0 {
@@ -153,7 +156,7 @@ func (s *Store) Turns(ctx context.Context, q store.TurnsQuery) (*store.TurnPage,
 			return nil, err
 		}
 		page, bytes := &store.TurnPage{}, 0
-		for n := max(q.After+1, s.rows.firstTurn(t.Incarnation)); n <= t.LastTurn; n++ {
+		for n := max(min(q.After, t.LastTurn)+1, s.rows.firstTurn(t.Incarnation)); n <= t.LastTurn; n++ {
 			turn, _ := r.Turn(t.Incarnation, n)
 			if turn == nil {
 				continue

@@ -16,6 +16,10 @@ import (
 // List implements store.Store. One filter chooses the index to walk down, newest first; the others are
 // checked on the way.
 func (s *Store) List(ctx context.Context, q store.ListQuery) (*store.TaskPage, error) {
+	q, some := storable(q)
+	if !some {
+		return &store.TaskPage{}, nil
+	}
 	var found []*store.Task
 	all := walks(q)
 	cut := make([]int64, len(all)) // the last task of a walk that has ended too early, else 0
@@ -37,13 +41,33 @@ func (s *Store) List(ctx context.Context, q store.ListQuery) (*store.TaskPage, e
 			}, args...)
 		}
 	}
-	page, err := read(ctx, s, ask, func(*reading) (*store.TaskPage, error) {
+	return read(ctx, s, ask, func(*reading) (*store.TaskPage, error) {
 		return merged(found, slices.Max(cut), q.Limit), nil
 	})
-	if err == store.ErrNotFound {
-		return &store.TaskPage{}, nil
+}
+
+// storable leaves out of a query what no row can have. It reports false when no task can be left.
+func storable(q store.ListQuery) (store.ListQuery, bool) {
+	texts := []string{q.Session, q.Agent, q.Worker}
+	for k, v := range q.Tags {
+		texts = append(texts, k, v)
 	}
-	return page, err
+	funcs, statuses := keepTexts(q.Funcs), keepTexts(q.Statuses)
+	some := !slices.ContainsFunc(texts, func(s string) bool { return !store.ValidText(s) }) &&
+		(len(funcs) > 0 || len(q.Funcs) == 0) && (len(statuses) > 0 || len(q.Statuses) == 0)
+	q.Funcs, q.Statuses = funcs, statuses
+	return q, some
+}
+
+// keepTexts returns the texts that a row can have.
+func keepTexts[T ~string](texts []T) []T {
+	kept := make([]T, 0, len(texts))
+	for _, t := range texts {
+		if store.ValidText(string(t)) {
+			kept = append(kept, t)
+		}
+	}
+	return kept
 }
 
 // merged makes a page of what walks have found, as far down as all of them have come.

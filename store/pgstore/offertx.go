@@ -27,6 +27,9 @@ func (s *Store) OfferTx(ctx context.Context, caller any, req *store.OfferRequest
 	if s.writer.isClosed() {
 		return nil, store.ErrClosed
 	}
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	own := *req
 	own.Lease, own.Worker = false, ""
 	var offered *store.Offered

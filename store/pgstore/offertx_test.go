@@ -37,6 +37,19 @@ func commit(t *testing.T, tx pgx.Tx) {
 	}
 }
 
+func TestOfferTxRefusesATextThatNoStoreKeeps(t *testing.T) {
+	s, _ := pair(t)
+	tx := begin(t)
+	req := offerReq("one")
+	req.Title = "\x00"
+	_, err := s.OfferTx(t.Context(), tx, req)
+	refusesContent(t, "a title with U+0000", err)
+	if _, err := s.OfferTx(t.Context(), tx, offerReq("one")); err != nil {
+		t.Errorf("the transaction goes on: %v", err)
+	}
+	commit(t, tx)
+}
+
 func TestOfferTxIsAcceptedWithTheTransaction(t *testing.T) {
 	s, other := pair(t)
 	own, theirs := listen(t, s), listen(t, other)

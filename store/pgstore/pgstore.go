@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -264,14 +263,15 @@ func (s *Store) explainRead(err error) error {
 	return s.explain(err)
 }
 
-// storable reports whether a row can have a text.
-func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
+// request is a request of one of the store's operations.
+type request interface{ Valid() error }
 
-// write has a writer run one operation.
-func write[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
+// write has a writer run one operation. Its request is looked at before anything is read for it: the database would refuse
+// its batch.
+func write[T any](ctx context.Context, s *Store, o *op, req request, f func(rules.Rows, time.Time) (T, error)) (T, error) {
 	var out, none T
-	if !storable(o.id) {
-		return none, store.ErrNotFound
+	if err := req.Valid(); err != nil {
+		return none, err
 	}
 	o.ctx = ctx
 	o.run = func(t *tx) (err error) {
@@ -287,7 +287,7 @@ func write[T any](ctx context.Context, s *Store, o *op, f func(rules.Rows, time.
 // Offer implements store.Store.
 func (s *Store) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
 	o := &op{id: req.TaskID, offer: req, waits: !req.Lease, size: len(req.Input)}
-	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Offered, error) {
+	return write(ctx, s, o, req, func(r rules.Rows, now time.Time) (*store.Offered, error) {
 		return rules.Offer(r, now, req)
 	})
 }
@@ -295,7 +295,7 @@ func (s *Store) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offe
 // Checkpoint implements store.Store.
 func (s *Store) Checkpoint(ctx context.Context, req *store.CheckpointRequest) (*store.Checkpointed, error) {
 	o := &op{key: req.Lease.Incarnation, size: bytesOf(req.Metadata, req.Events)}
-	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Checkpointed, error) {
+	return write(ctx, s, o, req, func(r rules.Rows, now time.Time) (*store.Checkpointed, error) {
 		return rules.Checkpoint(r, now, req)
 	})
 }
@@ -306,7 +306,7 @@ func (s *Store) Settle(ctx context.Context, req *store.SettleRequest) (*store.Se
 		key: req.Lease.Incarnation, settle: req, size: len(req.Output) + bytesOf(req.Metadata, req.Events),
 		waits: req.Kind == store.SettleRetry || req.Kind == store.SettleRelease || req.IfQueued,
 	}
-	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Settled, error) {
+	return write(ctx, s, o, req, func(r rules.Rows, now time.Time) (*store.Settled, error) {
 		return rules.Settle(r, now, req)
 	})
 }
@@ -325,42 +325,47 @@ func bytesOf(changes []store.Change, events [][]byte) int {
 // Signal implements store.Store.
 func (s *Store) Signal(ctx context.Context, req *store.SignalRequest) (*store.Signalled, error) {
 	o := &op{id: req.TaskID, request: req.RequestID, waits: req.Kind == store.Resume}
-	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Signalled, error) { return rules.Signal(r, now, req) })
+	return write(ctx, s, o, req, func(r rules.Rows, now time.Time) (*store.Signalled, error) { return rules.Signal(r, now, req) })
 }
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, req *store.DeleteRequest) (*store.Removed, error) {
 	o := &op{id: req.TaskID, request: req.RequestID}
-	if !storable(o.id) {
+	if !store.ValidText(o.id) {
 		return &store.Removed{}, nil // there is no such task to remove
 	}
-	return write(ctx, s, o, func(r rules.Rows, now time.Time) (*store.Removed, error) { return rules.Delete(r, now, req) })
+	return write(ctx, s, o, req, func(r rules.Rows, now time.Time) (*store.Removed, error) { return rules.Delete(r, now, req) })
 }
 
 // Import implements store.Importer.
 func (s *Store) Import(ctx context.Context, req *store.ImportRequest) (*store.Imported, error) {
-	return write(ctx, s, &op{id: req.TaskID}, func(r rules.Rows, now time.Time) (*store.Imported, error) {
+	return write(ctx, s, &op{id: req.TaskID}, req, func(r rules.Rows, now time.Time) (*store.Imported, error) {
 		return rules.Import(r, now, req)
 	})
 }
 
 // Claim implements store.Store.
 func (s *Store) Claim(ctx context.Context, req *store.ClaimRequest) (*store.Claimed, error) {
-	return beside(ctx, s, s.polls, &op{worker: req.Worker}, func(r rules.Rows, now time.Time) (*store.Claimed, error) {
+	return beside(ctx, s, s.polls, &op{worker: req.Worker}, req, func(r rules.Rows, now time.Time) (*store.Claimed, error) {
 		return rules.Claim(r, now, req)
 	})
 }
 
 // Heartbeat implements store.Store.
 func (s *Store) Heartbeat(ctx context.Context, req *store.HeartbeatRequest) (*store.Beat, error) {
-	return beside(ctx, s, s.beats, &op{worker: req.Worker, beat: req}, func(r rules.Rows, now time.Time) (*store.Beat, error) {
+	return beside(ctx, s, s.beats, &op{worker: req.Worker, beat: req}, req, func(r rules.Rows, now time.Time) (*store.Beat, error) {
 		return rules.Heartbeat(r, now, req)
 	})
 }
 
+// noTexts is a request that has none.
+type noTexts struct{}
+
+func (noTexts) Valid() error { return nil }
+
 // Sweep implements store.Store.
 func (s *Store) Sweep(ctx context.Context, limit int) (*store.Swept, error) {
-	return beside(ctx, s, s.writes, &op{}, func(r rules.Rows, now time.Time) (*store.Swept, error) {
+	return beside(ctx, s, s.writes, &op{}, noTexts{}, func(r rules.Rows, now time.Time) (*store.Swept, error) {
 		return rules.Sweep(r, now, limit)
 	})
 }

@@ -25,6 +25,9 @@ const (
 
 // Poll implements store.Store, in one round trip, on the connection for what a worker asks.
 func (s *Store) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	polled := &store.Polled{}
 	since, _ := s.servers.since(s.servers.met())
 	_, err := s.ask(ctx, s.polls, sqlBegin, func(r *reading) {

@@ -214,9 +214,7 @@ const sqlWaiting = `WITH RECURSIVE funcs AS (
 // Waiting implements store.Store.
 func (s *Store) Waiting(ctx context.Context, except []string, most int) (map[string]int, error) {
 	waiting := map[string]int{}
-	if except == nil {
-		except = []string{}
-	}
+	except = keepTexts(except)
 	ask := func(r *reading) {
 		r.query(sqlWaiting, func(rows pgx.Rows) error {
 			var fn string

@@ -358,8 +358,11 @@ func (s *Store) single(ctx context.Context, o *op, pool *pgxpool.Pool, wait pati
 }
 
 // beside runs one operation beside the batches, on the caller's goroutine.
-func beside[T any](ctx context.Context, s *Store, pool *pgxpool.Pool, o *op, f func(rules.Rows, time.Time) (T, error)) (T, error) {
+func beside[T any](ctx context.Context, s *Store, pool *pgxpool.Pool, o *op, req request, f func(rules.Rows, time.Time) (T, error)) (T, error) {
 	var out, none T
+	if err := req.Valid(); err != nil {
+		return none, err
+	}
 	o.ctx = ctx
 	o.run = func(t *tx) (err error) {
 		out, err = f(t, t.now)

@@ -12,6 +12,9 @@ const reapLimit = 1000
 
 // Claim puts back what dead workers held and leases what is due.
 func Claim(rows Rows, now time.Time, req *store.ClaimRequest) (*store.Claimed, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	w, err := rows.Worker(req.Worker)
 	if err != nil {
 		return nil, err
@@ -236,6 +239,9 @@ func nextDue(rows Rows, now time.Time, req *store.ClaimRequest) (time.Time, erro
 
 // Heartbeat registers or renews a worker (O3).
 func Heartbeat(rows Rows, now time.Time, req *store.HeartbeatRequest) (*store.Beat, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	w, err := rows.Worker(req.Worker)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,9 @@ const importing = -1
 
 // Import takes a piece of a task from another store. Until the last piece the task is held: nobody claims or sweeps it.
 func Import(rows Rows, now time.Time, req *store.ImportRequest) (*store.Imported, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	if req.Task != nil {
 		known, err := beginImport(rows, req.Task)
 		if err != nil || known {

@@ -8,6 +8,9 @@ import (
 
 // Offer decides rule S1.
 func Offer(rows Rows, now time.Time, req *store.OfferRequest) (*store.Offered, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	t, err := rows.TaskByID(req.TaskID)
 	if err != nil {
 		return nil, err

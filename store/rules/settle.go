@@ -8,6 +8,9 @@ import (
 
 // Checkpoint writes events and, with Commit, metadata and the commit mark (M1, E2).
 func Checkpoint(rows Rows, now time.Time, req *store.CheckpointRequest) (*store.Checkpointed, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	t, err := rows.Task(req.Lease.Incarnation)
 	if err != nil {
 		return nil, err
@@ -68,6 +71,9 @@ func appendEvents(rows Rows, t *store.Task, now time.Time, data [][]byte, keep b
 
 // Settle ends a try.
 func Settle(rows Rows, now time.Time, req *store.SettleRequest) (*store.Settled, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	t, err := rows.Task(req.Lease.Incarnation)
 	if err != nil {
 		return nil, err

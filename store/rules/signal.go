@@ -10,6 +10,9 @@ import (
 
 // Signal cancels, terminates or resumes a task.
 func Signal(rows Rows, now time.Time, req *store.SignalRequest) (*store.Signalled, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	op := fmt.Sprintf("%s %d %d %s", req.Kind, req.Incarnation, req.Turn, req.InputID)
 	return once(rows, now, &Request{Task: req.TaskID, ID: req.RequestID, Op: op}, func() (*store.Signalled, error) {
 		return signal(rows, now, req)
@@ -177,6 +180,13 @@ func handled(rows Rows, t *store.Task, now time.Time) (bool, error) {
 
 // Delete removes a task (C6).
 func Delete(rows Rows, now time.Time, req *store.DeleteRequest) (*store.Removed, error) {
+	switch err := req.Valid(); err {
+	case nil:
+	case store.ErrNotFound:
+		return &store.Removed{}, nil
+	default:
+		return nil, err
+	}
 	op := fmt.Sprintf("delete %d %d", req.Incarnation, req.Version)
 	return once(rows, now, &Request{Task: req.TaskID, ID: req.RequestID, Op: op}, func() (*store.Removed, error) {
 		return deleteTask(rows, now, req)

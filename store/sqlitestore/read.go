@@ -269,6 +269,9 @@ func (s *Store) Workers(ctx context.Context) ([]*store.Worker, error) {
 
 // Poll implements store.Store.
 func (s *Store) Poll(ctx context.Context, req *store.PollRequest) (*store.Polled, error) {
+	if err := req.Valid(); err != nil {
+		return nil, err
+	}
 	if len(req.Seen) > 0 {
 		err := s.writer.do(&op{ctx: ctx, run: func(c *conn, _ time.Time) error { return c.dropMail(req.Worker, req.Seen) }})
 		if err != nil {
