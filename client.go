@@ -214,6 +214,9 @@ type Info struct {
 	Incarnation int64             `json:"incarnation"`
 
 	Metadata map[string]json.RawMessage `json:"metadata,omitempty"`
+	// Unreadable are keys of metadata that are there and cannot be decoded: the codec does not hold their key, or they
+	// are damaged. They are not in Metadata.
+	Unreadable []string `json:"unreadable,omitempty"`
 }
 
 // Source says where a task came from; no caller can set it (S9).
@@ -266,6 +269,10 @@ type TurnInfo struct {
 	EndedAt    time.Time       `json:"ended_at,omitzero"`
 
 	Incarnation int64 `json:"incarnation"` // of its task
+
+	// Unreadable says of "input" and "output" what is there and cannot be decoded: the codec does not hold its key, or
+	// it is damaged. It is left out then.
+	Unreadable []string `json:"unreadable,omitempty"`
 }
 
 // ListOptions choose tasks. Values within Funcs and Statuses are alternatives; Tags must all be there.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,14 +12,14 @@ import (
 
 // health says whether an engine can take work (R5). The engine's mutex guards it.
 type health struct {
-	swept   bool // the first claim pass is done
-	beating bool // the last heartbeat was taken
-	failing bool // the last heartbeat was not taken
+	swept   bool  // the first claim pass is done
+	beating bool  // the last heartbeat was taken
+	failure error // of the last heartbeat
 }
 
 // Ready reports why the engine is not ready to take work; nil when it is (rule R5).
 func (e *Engine) Ready() error {
-	if err := e.troubles.reason(); err != nil {
+	if err := cmp.Or(e.troubles.reason(), e.writes.reason(), e.reads.reason()); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -28,6 +29,8 @@ func (e *Engine) Ready() error {
 		return ErrShuttingDown
 	case e.roster.state == idle:
 		return errors.New("engine is not running")
+	case e.health.failure != nil:
+		return fmt.Errorf("%w: the last heartbeat failed: %w", ErrUnavailable, e.health.failure)
 	case !e.health.beating:
 		return ErrUnavailable
 	case !e.health.swept:
@@ -42,8 +45,8 @@ func (e *Engine) noteBeat(ctx context.Context, err error) {
 		return
 	}
 	e.mu.Lock()
-	first := !e.health.failing
-	e.health.beating, e.health.failing = err == nil, err != nil
+	first := e.health.failure == nil
+	e.health.beating, e.health.failure = err == nil, err
 	e.mu.Unlock()
 	if err == nil {
 		return

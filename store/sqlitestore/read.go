@@ -95,7 +95,7 @@ func read[T any](ctx context.Context, s *Store, f func(*conn, time.Time) (T, err
 		err = ctx.Err()
 	}
 	if err != nil {
-		return none, s.explain(err)
+		return none, s.explainRead(err)
 	}
 	return out, nil
 }
