@@ -275,7 +275,8 @@ type TurnInfo struct {
 	Unreadable []string `json:"unreadable,omitempty"`
 }
 
-// ListOptions choose tasks. Values within Funcs and Statuses are alternatives; Tags must all be there.
+// ListOptions choose tasks. Values within Funcs and Statuses are alternatives; Tags must all be there. More than 100 of one
+// of them are ErrInvalid.
 type ListOptions struct {
 	Funcs    []string
 	Statuses []Status

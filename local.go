@@ -202,8 +202,12 @@ func (c *local) Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, e
 	}
 	first := store.ListQuery{Funcs: slices.Clone(opts.Funcs), Statuses: slices.Clone(opts.Statuses), Session: opts.Session,
 		Agent: opts.Agent, Tags: maps.Clone(opts.Tags), Before: opts.Before}
-	limit := opts.Limit
+	limit, invalid := opts.Limit, opts.validate()
 	return func(yield func(*Info, error) bool) {
+		if invalid != nil {
+			yield(nil, fmt.Errorf("list tasks: %w", invalid))
+			return
+		}
 		p := pages{limit: limit, page: taskPage, left: limit}
 		for q := first; ; {
 			if q.Limit = p.next(); q.Limit == 0 {
