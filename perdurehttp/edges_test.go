@@ -124,10 +124,19 @@ func TestTheEndOfAStreamIsOfTheTimeOfTheTasksEnd(t *testing.T) {
 	})
 }
 
-// aborting is a ResponseWriter whose writes cut off the connection.
-type aborting struct{ plain }
+// aborting is a ResponseWriter whose first write cuts off the connection.
+type aborting struct {
+	plain
+	done *bool
+}
 
-func (aborting) Write([]byte) (int, error) { panic(http.ErrAbortHandler) }
+func (a aborting) Write(b []byte) (int, error) {
+	if !*a.done {
+		*a.done = true
+		panic(http.ErrAbortHandler)
+	}
+	return len(b), nil
+}
 
 func TestAnAbortIsPassedOn(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, a *api) {
@@ -136,7 +145,7 @@ func TestAnAbortIsPassedOn(t *testing.T) {
 				t.Errorf("got %v, want http.ErrAbortHandler", cause)
 			}
 		}()
-		a.h.ServeHTTP(aborting{plain{httptest.NewRecorder()}}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/healthz", nil))
+		a.h.ServeHTTP(aborting{plain{httptest.NewRecorder()}, new(bool)}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/healthz", nil))
 	})
 }
 

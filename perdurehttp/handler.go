@@ -157,7 +157,7 @@ func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if cause == http.ErrAbortHandler {
-		panic(cause) // whoever wants the connection cut off has it cut off
+		panic(http.ErrAbortHandler) // whoever wants the connection cut off has it cut off
 	}
 	h.log.Error("request panicked", "method", r.Method, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 	h.write(w, http.StatusInternalServerError, problemOf(fmt.Errorf("panic"), ""))
