@@ -25,10 +25,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/perdure/perdure"
-	"github.com/perdure/perdure/internal/pgtest"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
-	"github.com/perdure/perdure/store/pgstore"
 	"github.com/perdure/perdure/store/sqlitestore"
 )
 
@@ -36,8 +34,6 @@ var (
 	requests = flag.Int("requests", 2000, "how many hostile requests to send to each store")
 	seed     = flag.Uint64("seed", 1, "of the hostile requests")
 )
-
-func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // unsettled are values that are taken today although they do not come back as they were. The list is to be empty.
 var unsettled = []struct {
@@ -64,14 +60,6 @@ func TestHostileRequests(t *testing.T) {
 		"memory": func(*testing.T) store.Store { return memstore.New() },
 		"sqlite": func(t *testing.T) store.Store {
 			st, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "perdure.db"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return st
-		},
-		"postgres": func(t *testing.T) store.Store {
-			url := pgtest.URL(t)
-			st, err := pgstore.Open(t.Context(), url, &pgstore.Options{Schema: pgtest.Schema(t, url)})
 			if err != nil {
 				t.Fatal(err)
 			}
