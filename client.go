@@ -215,6 +215,9 @@ type Info struct {
 	Incarnation int64             `json:"incarnation"`
 
 	Metadata map[string]json.RawMessage `json:"metadata,omitempty"`
+	// Unreadable are keys of metadata that are there and cannot be decoded: the codec does not hold their key, or they
+	// are damaged. They are not in Metadata.
+	Unreadable []string `json:"unreadable,omitempty"`
 }
 
 // Source says where a task came from; no caller can set it (S9).
@@ -267,9 +270,14 @@ type TurnInfo struct {
 	EndedAt    time.Time       `json:"ended_at,omitzero"`
 
 	Incarnation int64 `json:"incarnation"` // of its task
+
+	// Unreadable says of "input" and "output" what is there and cannot be decoded: the codec does not hold its key, or
+	// it is damaged. It is left out then.
+	Unreadable []string `json:"unreadable,omitempty"`
 }
 
-// ListOptions choose tasks. Values within Funcs and Statuses are alternatives; Tags must all be there.
+// ListOptions choose tasks. Values within Funcs and Statuses are alternatives; Tags must all be there. More than 100 of one
+// of them are ErrInvalid.
 type ListOptions struct {
 	Funcs    []string
 	Statuses []Status

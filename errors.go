@@ -23,8 +23,8 @@ var (
 	ErrTx            = store.ErrTx            // StartOptions.Tx is not a transaction that the store can take part in
 	ErrShuttingDown  = engine.ErrShuttingDown // try again elsewhere, or after the restart (H1)
 	ErrUnavailable   = engine.ErrUnavailable  // the store or server cannot be reached; try again with the same input ID
-	ErrTooLarge      = engine.ErrTooLarge     // over one of Options.Limits (S6)
-	ErrInvalid       = errors.New("invalid")  // an ID, a label, an option or an input that cannot be accepted
+	ErrTooLarge      = engine.ErrTooLarge     // over one of Options.Limits (S6), or more than the store holds
+	ErrInvalid       = engine.ErrInvalid      // an ID, a label, an option or an input that cannot be accepted, or that the store refuses
 )
 
 // Errors inside handlers.

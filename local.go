@@ -127,11 +127,12 @@ func (c *local) Outcome(ctx context.Context, q TurnQuery) (*Outcome, error) {
 }
 
 func (c *local) Task(ctx context.Context, id string) (*Info, error) {
-	t, err := c.e.e.Get(ctx, id)
+	t, unreadable, err := c.e.e.Get(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("task %s: %w", id, err)
 	}
 	info := taskInfo(t)
+	info.Unreadable = unreadable
 	if info.Lease != nil {
 		info.Lease.ExpiresAt, err = c.leaseEnd(ctx, t.Worker)
 	}
@@ -150,12 +151,12 @@ func (c *local) leaseEnd(ctx context.Context, worker string) (time.Time, error) 
 }
 
 func (c *local) Turn(ctx context.Context, q TurnQuery) (*TurnInfo, error) {
-	turn, err := c.e.e.Turn(ctx, store.TurnQuery{TaskID: q.TaskID, Incarnation: q.Incarnation, Number: q.Turn,
+	turn, unreadable, err := c.e.e.Turn(ctx, store.TurnQuery{TaskID: q.TaskID, Incarnation: q.Incarnation, Number: q.Turn,
 		InputID: q.InputID, Input: !q.NoPayload, Output: !q.NoPayload})
 	if err != nil {
 		return nil, fmt.Errorf("turn of task %s: %w", q.TaskID, err)
 	}
-	return turnInfo(turn), nil
+	return turnInfo(turn, unreadable), nil
 }
 
 // pages counts what is left of a limit: 0 means that there is none.
@@ -179,13 +180,13 @@ func (c *local) Turns(ctx context.Context, id string, opts *TurnsOptions) iter.S
 			if q.Limit = p.next(); q.Limit == 0 {
 				return
 			}
-			page, err := c.e.e.Turns(ctx, q)
+			page, unreadable, err := c.e.e.Turns(ctx, q)
 			if err != nil {
 				yield(nil, fmt.Errorf("turns of task %s: %w", id, err))
 				return
 			}
-			for _, turn := range page.Turns {
-				if !yield(turnInfo(turn), nil) {
+			for i, turn := range page.Turns {
+				if !yield(turnInfo(turn, unreadable[i]), nil) {
 					return
 				}
 				q.After = turn.Number
@@ -204,8 +205,12 @@ func (c *local) Tasks(ctx context.Context, opts *ListOptions) iter.Seq2[*Info, e
 	}
 	first := store.ListQuery{Funcs: slices.Clone(opts.Funcs), Statuses: slices.Clone(opts.Statuses), Session: opts.Session,
 		Agent: opts.Agent, Tags: maps.Clone(opts.Tags), Before: opts.Before}
-	limit := opts.Limit
+	limit, invalid := opts.Limit, opts.validate()
 	return func(yield func(*Info, error) bool) {
+		if invalid != nil {
+			yield(nil, fmt.Errorf("list tasks: %w", invalid))
+			return
+		}
 		p := pages{limit: limit, page: taskPage, left: limit}
 		for q := first; ; {
 			if q.Limit = p.next(); q.Limit == 0 {
@@ -342,12 +347,13 @@ func taskError(e *store.TaskError) *TaskError {
 	return &TaskError{Type: e.Type, Message: e.Message, Attempts: e.Attempts, Stack: e.Stack}
 }
 
-func turnInfo(t *store.Turn) *TurnInfo {
+func turnInfo(t *store.Turn, unreadable []string) *TurnInfo {
 	return &TurnInfo{
 		TaskID: t.TaskID, Number: t.Number, InputID: t.InputID, Status: t.Status, Superseded: t.Superseded,
 		Steered: t.Steered, Entry: t.Entry, Attempt: t.Attempt, Recoveries: t.Recoveries, Input: t.Input,
 		Output: t.Output, Error: taskError(t.Error), Reason: t.Reason, Detail: t.Detail,
 		AcceptedAt: t.AcceptedAt, StartedAt: t.StartedAt, EndedAt: t.EndedAt, Incarnation: t.Incarnation,
+		Unreadable: unreadable,
 	}
 }
 

@@ -203,7 +203,7 @@ func checkStored(e Event, after int64) error {
 func (c *local) scopeEnd(ctx context.Context, id string, opts EventOptions) (*Event, error) {
 	end := &Event{Kind: EventEnd, Turn: opts.Turn, At: time.Now().UTC()}
 	if opts.Turn != 0 {
-		turn, err := c.e.e.Turn(ctx, store.TurnQuery{TaskID: id, Incarnation: opts.Incarnation, Number: opts.Turn})
+		turn, _, err := c.e.e.Turn(ctx, store.TurnQuery{TaskID: id, Incarnation: opts.Incarnation, Number: opts.Turn})
 		if errors.Is(err, ErrDeleted) {
 			end.Status = Deleted
 			return end, nil

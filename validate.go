@@ -112,6 +112,21 @@ func (o *EventOptions) validate() error {
 	return nil
 }
 
+// maxFilters is how many values a filter of a list may have.
+const maxFilters = 100
+
+func (o *ListOptions) validate() error {
+	for _, f := range []struct {
+		what string
+		n    int
+	}{{"Funcs", len(o.Funcs)}, {"Statuses", len(o.Statuses)}, {"Tags", len(o.Tags)}} {
+		if f.n > maxFilters {
+			return invalid("%s has %d values: %d are the most", f.what, f.n, maxFilters)
+		}
+	}
+	return nil
+}
+
 // validRequestID checks the ID that a caller gives to an operation; empty means that it gets one.
 func validRequestID(id string) error {
 	if id == "" {

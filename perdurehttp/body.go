@@ -74,19 +74,22 @@ func startMembers(r *perdure.StartRequest) members {
 
 // readBody reads a request's body, which must be JSON and within the limit.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := checkEncoding(w, r.Header.Values("Content-Encoding")); err != nil {
+		return nil, err
+	}
+	if err := checkMediaType(r.Header.Values("Content-Type"), r.ContentLength == 0); err != nil {
+		return nil, err
+	}
 	if r.ContentLength > h.maxBody {
 		return nil, h.bodyTooLarge()
 	}
-	if err := checkMediaType(r.Header.Get("Content-Type"), r.ContentLength == 0); err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody))
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, h.bodyTooLarge()
-	}
+	data, err := io.ReadAll(io.LimitReader(r.Body, h.maxBody+1))
 	if err != nil {
 		w.Header().Set("Connection", "close")
 		return nil, invalid("the body could not be read to its end")
+	}
+	if int64(len(data)) > h.maxBody {
+		return nil, h.bodyTooLarge()
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // else a wait would end with it
 	return data, nil
@@ -96,7 +99,52 @@ func (h *Handler) bodyTooLarge() error {
 	return newProblem(CodeTooLarge, "the body is too large: the limit is %d bytes, of which input may take %d", h.maxBody, h.eng.Limits().Input)
 }
 
-func checkMediaType(value string, empty bool) error {
+// Of a body that nobody wants: how much of it is read, and for how long, so that a client that sends it to its end before
+// it reads gets its answer.
+const (
+	drainBytes = 64 << 20
+	drainTime  = 5 * time.Second
+)
+
+// drain reads what is left of a request's body before its answer is written: a connection that is closed with something
+// unread is reset, and the answer with it. What is too much, or too slow, costs the connection. A client that waits to be
+// told to go on has sent nothing, and is not told.
+func (h *Handler) drain(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 || r.Body == nil || r.Header.Get("Expect") != "" || w.Header().Get("Connection") == "close" {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime)) // not every ResponseWriter can
+	if n, err := io.Copy(io.Discard, io.LimitReader(r.Body, drainBytes)); err != nil || n == drainBytes {
+		w.Header().Set("Connection", "close")
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+}
+
+// nothingSent refuses a body where none is taken: who sends one means something by it.
+func nothingSent(r *http.Request) error {
+	if r.ContentLength == 0 || r.Body == nil {
+		return nil
+	}
+	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
+		return invalid("the route takes no body")
+	}
+	return nil
+}
+
+// checkEncoding refuses bodies that are compressed.
+func checkEncoding(w http.ResponseWriter, values []string) error {
+	for value := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		if value = strings.TrimSpace(value); value != "" && !strings.EqualFold(value, "identity") {
+			w.Header().Set("Accept-Encoding", "identity")
+			return newProblem(CodeMediaType, "Content-Encoding %s is not taken: send the body as it is", quote(value))
+		}
+	}
+	return nil
+}
+
+func checkMediaType(values []string, empty bool) error {
+	value := strings.Join(values, ", ") // of several none is the type
 	if value == "" && empty {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -39,14 +40,28 @@ const (
 
 const defaultEventLimit = 100
 
-// accepts reports whether one of the media ranges of Accept headers is the given media type.
-func accepts(headers []string, want string) bool {
-	for _, r := range strings.Split(strings.Join(headers, ","), ",") {
-		if media, _, err := mime.ParseMediaType(r); err == nil && media == want {
-			return true
+// wantsStream reports whether Accept headers name Server-Sent Events, and do not want JSON more.
+func wantsStream(headers []string) bool {
+	stream := quality(headers, eventStream)
+	return stream > 0 && stream >= quality(headers, "application/json")
+}
+
+// quality is how much a media type is wanted that Accept headers name; 0 if they do not, or do not want it.
+func quality(headers []string, want string) (most float64) {
+	for r := range strings.SplitSeq(strings.Join(headers, ","), ",") {
+		media, params, err := mime.ParseMediaType(r)
+		if err != nil || media != want {
+			continue
 		}
+		q := 1.0
+		if given, ok := params["q"]; ok {
+			if q, err = strconv.ParseFloat(given, 64); err != nil || !(q >= 0 && q <= 1) {
+				continue
+			}
+		}
+		most = max(most, q)
 	}
-	return false
+	return most
 }
 
 // events serves GET /v1/tasks/{id}/events.
@@ -62,7 +77,7 @@ func (h *Handler) events(c *call) error {
 	opts.NoWait, opts.Limit = true, limit
 	page := eventPage{Events: []perdure.Event{}, NextAfter: opts.After}
 	size := 0
-	for e, err := range h.client.Events(c.r.Context(), c.id, opts) {
+	for e, err := range h.client.Events(c.unary(), c.id, opts) {
 		if err != nil {
 			return err
 		}
@@ -81,10 +96,10 @@ func (h *Handler) events(c *call) error {
 func (h *Handler) eventOptions(c *call) (*perdure.EventOptions, error) {
 	opts := &perdure.EventOptions{After: number(c.query, "after", 0), Turn: number(c.query, "turn", 0),
 		Committed: c.query.Get("view") == viewCommitted, Incarnation: number(c.query, "incarnation", 0)}
-	if last := c.r.Header.Get("Last-Event-ID"); last != "" {
-		n, err := strconv.ParseInt(last, 10, 64)
-		if err != nil || n < 0 {
-			return nil, invalid("header Last-Event-ID: %s is not the number of an event", quote(last))
+	if last := c.r.Header.Values("Last-Event-ID"); len(last) > 0 && last[0] != "" {
+		n, err := strconv.ParseInt(last[0], 10, 64)
+		if err != nil || n < 0 || len(last) > 1 {
+			return nil, invalid("header Last-Event-ID: %s is not the number of an event", quote(strings.Join(last, ", ")))
 		}
 		opts.After = n
 	}
@@ -92,13 +107,13 @@ func (h *Handler) eventOptions(c *call) (*perdure.EventOptions, error) {
 	case until != untilTurn && opts.Turn != 0:
 		return nil, invalid("query parameter \"turn\" goes with until=turn")
 	case until == untilTurn && opts.Turn == 0:
-		turn, err := h.client.Turn(c.r.Context(), perdure.TurnQuery{TaskID: c.id, Incarnation: opts.Incarnation})
+		turn, err := h.client.Turn(c.unary(), perdure.TurnQuery{TaskID: c.id, Incarnation: opts.Incarnation})
 		if err != nil {
 			return nil, err
 		}
 		opts.Turn, opts.Incarnation = turn.Number, turn.Incarnation
 	case opts.Incarnation == 0:
-		info, err := h.client.Task(c.r.Context(), c.id)
+		info, err := h.client.Task(c.unary(), c.id)
 		if err != nil {
 			return nil, err
 		}
@@ -109,6 +124,9 @@ func (h *Handler) eventOptions(c *call) (*perdure.EventOptions, error) {
 
 // stream answers with Server-Sent Events until the end.
 func (h *Handler) stream(c *call, opts *perdure.EventOptions) error {
+	if !canFlush(c.w) {
+		return errors.New("a stream needs a ResponseWriter that can flush: what wraps it has neither Flush nor Unwrap")
+	}
 	over, err := h.ended(c, opts)
 	if err != nil {
 		return err
@@ -123,6 +141,9 @@ func (h *Handler) stream(c *call, opts *perdure.EventOptions) error {
 	head.Set("X-Accel-Buffering", "no")
 	head.Set(incarnationHeader, strconv.FormatInt(opts.Incarnation, 10))
 	c.w.WriteHeader(http.StatusOK)
+	if c.r.Method == http.MethodHead {
+		return nil
+	}
 	s.text(fmt.Sprintf("retry: %d\n\n", streamRetry.Milliseconds()))
 	s.flush() // before the first event, which may be long in coming
 	h.pump(c, s, opts)
@@ -130,11 +151,25 @@ func (h *Handler) stream(c *call, opts *perdure.EventOptions) error {
 	return nil
 }
 
+// canFlush reports whether what is written can be sent at once, without sending anything.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		switch v := w.(type) {
+		case interface{ FlushError() error }, http.Flusher:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
 // ended reports whether all that is left to read is the end, without waiting.
 func (h *Handler) ended(c *call, opts *perdure.EventOptions) (bool, error) {
 	now := *opts
 	now.NoWait = true
-	for e, err := range h.client.Events(c.r.Context(), c.id, &now) {
+	for e, err := range h.client.Events(c.unary(), c.id, &now) {
 		return e.Kind == perdure.EventEnd, err
 	}
 	return false, nil
@@ -142,7 +177,7 @@ func (h *Handler) ended(c *call, opts *perdure.EventOptions) (bool, error) {
 
 // pump writes events as they come. A stream that breaks just ends: its reader comes back.
 func (h *Handler) pump(c *call, s *sseWriter, opts *perdure.EventOptions) {
-	ctx, cancel := context.WithCancel(c.r.Context())
+	ctx, cancel := c.lasting()
 	defer context.AfterFunc(h.closed, cancel)()
 	ready := make(chan perdure.Event, streamBuffer)
 	var panicked []any // what is to be logged of it, once ready is closed
@@ -163,12 +198,13 @@ func (h *Handler) pump(c *call, s *sseWriter, opts *perdure.EventOptions) {
 			h.log.Error("stream panicked", panicked...)
 		}
 	}()
-	h.relay(ctx, s, ready)
+	h.relay(ctx, c.r.Context().Done(), s, ready)
 }
 
 // relay writes events until there are no more, or ctx ends, or the reader has gone: all that are there with one flush,
-// and a comment now and then while none comes.
-func (h *Handler) relay(ctx context.Context, s *sseWriter, ready <-chan perdure.Event) {
+// and a comment now and then while none comes. Once the reader has closed its side, the comments come often: one that has
+// gone altogether does not take them.
+func (h *Handler) relay(ctx context.Context, closed <-chan struct{}, s *sseWriter, ready <-chan perdure.Event) {
 	beat := time.NewTicker(h.opts.Heartbeat)
 	defer beat.Stop()
 	for s.err == nil {
@@ -185,6 +221,9 @@ func (h *Handler) relay(ctx context.Context, s *sseWriter, ready <-chan perdure.
 		case <-beat.C:
 			s.text(": still here\n\n")
 			s.flush()
+		case <-closed:
+			closed = nil
+			beat.Reset(min(h.opts.Heartbeat, closedBeat))
 		case <-ctx.Done():
 			return
 		}

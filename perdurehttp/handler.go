@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -110,9 +111,16 @@ func (h *Handler) register(routes []route) {
 		methods[rt.path] = append(methods[rt.path], rt.method)
 	}
 	for path, allowed := range methods {
-		allow := strings.Join(allowed, ", ")
+		if slices.Contains(allowed, http.MethodGet) {
+			allowed = append(allowed, http.MethodHead) // which the mux gives to GET
+		}
+		allow := strings.Join(append(allowed, http.MethodOptions), ", ")
 		h.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allow)
+			if r.Method == http.MethodOptions {
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
 			h.fail(w, r, newProblem(CodeMethod, "%s takes %s", path, allow))
 		})
 	}
@@ -148,6 +156,9 @@ func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
 	if cause == nil {
 		return
 	}
+	if cause == http.ErrAbortHandler {
+		panic(http.ErrAbortHandler) // whoever wants the connection cut off has it cut off
+	}
 	h.log.Error("request panicked", "method", r.Method, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 	h.write(w, http.StatusInternalServerError, problemOf(fmt.Errorf("panic"), ""))
 }
@@ -162,9 +173,35 @@ type call struct {
 	sse   bool          // Server-Sent Events are wanted, on a route that streams
 }
 
-// unary is the context of a change: what has arrived is made whatever the caller does, so that one who has closed its
-// side, or a proxy that gives up, leaves nothing half done. The engine bounds it.
+// unary is the context of what is answered at once: a change that has arrived is made whatever the caller does, so that a
+// proxy that gives up leaves nothing half done, and one who has only closed its own side gets its answer. The engine
+// bounds it.
 func (c *call) unary() context.Context { return context.WithoutCancel(c.r.Context()) }
+
+// Of who has closed its side: how long it may still hear what is waited for, and how often a stream sees whether it does.
+const (
+	closedGrace = 15 * time.Second
+	closedBeat  = time.Second
+)
+
+// lasting is the context of what waits: it ends with the caller, of whom HTTP/1 cannot tell whether it has gone or only
+// closed its own side; then it goes on for a while.
+func (c *call) lasting() (context.Context, context.CancelFunc) {
+	if c.r.ProtoMajor != 1 {
+		return context.WithCancel(c.r.Context())
+	}
+	ctx, cancel := context.WithCancel(c.unary())
+	stop := context.AfterFunc(c.r.Context(), func() {
+		late := time.NewTimer(closedGrace)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
 
 // serve checks a request against its route, and runs it.
 func (h *Handler) serve(rt *route, w http.ResponseWriter, r *http.Request) {
@@ -183,6 +220,11 @@ func (h *Handler) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *call) check(rt *route) (err error) {
+	if rt.body == nil {
+		if err := nothingSent(c.r); err != nil {
+			return err
+		}
+	}
 	if c.query, err = parseQuery(c.r.URL.RawQuery, rt.params); err != nil {
 		return err
 	}
@@ -191,7 +233,10 @@ func (c *call) check(rt *route) (err error) {
 			return err
 		}
 	}
-	c.sse = rt.streams && accepts(c.r.Header.Values("Accept"), eventStream)
+	c.sse = rt.streams && wantsStream(c.r.Header.Values("Accept"))
+	if c.r.Method == http.MethodHead {
+		c.wait = 0 // nobody would see what is waited for
+	}
 	if c.id != "" && !identifier.MatchString(c.id) {
 		c.r.SetPathValue("id", "") // nothing of it belongs into an answer
 		return fmt.Errorf("task %s: %w", quote(c.id), perdure.ErrNotFound)
@@ -202,8 +247,10 @@ func (c *call) check(rt *route) (err error) {
 // fail writes an error as a problem.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err, r.PathValue("id"))
-	gone := r.Context().Err() != nil // and what failed may have failed for that
-	if k, _ := lookup(p.Code); k.quiet && !gone {
+	if p.Status < http.StatusInternalServerError {
+		h.drain(w, r)
+	}
+	if k, _ := lookup(p.Code); k.quiet || p.secret {
 		attrs := []any{"route", r.Pattern, "task", p.TaskID, "code", p.Code, "error", p.cause}
 		if panicked, ok := errors.AsType[*perdure.PanicError](p.cause); ok {
 			attrs = append(attrs, "stack", panicked.Stack())

@@ -149,11 +149,15 @@ func TestWhatIsNoRouteIsAProblem(t *testing.T) {
 		for _, path := range []string{"/", "/v1", "/v2/tasks", "/v1/tasks/", "/v1//tasks", "/v1/x/../tasks", "/v1/tasks/a/b", "/v1/tasks/a/turns/1/2"} {
 			a.wantProblem(t, perdurehttp.CodeNoRoute, http.MethodGet, path, "")
 		}
-		for path, allow := range map[string]string{"/v1/tasks": "POST, GET", "/v1/tasks/t1": "GET, DELETE", "/v1/tasks/t1/cancel": "POST", "/healthz": "GET"} {
+		for path, allow := range map[string]string{"/v1/tasks": "POST, GET, HEAD, OPTIONS", "/v1/tasks/t1": "GET, DELETE, HEAD, OPTIONS",
+			"/v1/tasks/t1/cancel": "POST, OPTIONS", "/healthz": "GET, HEAD, OPTIONS"} {
 			w := a.do(t, http.MethodPut, path, "")
 			problem(t, w, perdurehttp.CodeMethod)
 			if got := w.Header().Get("Allow"); got != allow {
 				t.Errorf("PUT %s: Allow is %q, want %q", path, got, allow)
+			}
+			if w := a.want(t, http.StatusNoContent, http.MethodOptions, path, ""); w.Header().Get("Allow") != allow || w.Body.Len() > 0 {
+				t.Errorf("OPTIONS %s: got %v %s", path, w.Header(), w.Body)
 			}
 		}
 		for _, id := range []string{"%2E%2E", "a%2Fb", "a%20b", strings.Repeat("x", 300)} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,6 +134,17 @@ func TestPreferences(t *testing.T) {
 		"a=b;c, wait=5; d": 5 * time.Second, "wait=0": 0, "wait=61": maxWait, "wait=3, wait=4": 3 * time.Second} {
 		if got, err := parsePrefer([]string{header}); got != want || err != nil {
 			t.Errorf("Prefer: %s: got %v, %v, want %v", header, got, err, want)
+		}
+	}
+}
+
+func TestWhatAcceptHeadersWant(t *testing.T) {
+	for header, want := range map[string]bool{"": false, "*/*": false, "text/html": false, eventStream: true, "Text/Event-Stream; charset=utf-8": true,
+		eventStream + ";q=0": false, eventStream + ";q=0.000": false, eventStream + "; q=0.1": true, eventStream + ";q=x": false, eventStream + ";q=-1": false, eventStream + ";q=NaN": false,
+		"application/json, " + eventStream: true, eventStream + ";q=0.5, application/json": false, eventStream + ";q=0.5, application/json;q=0.5": true,
+		"application/json;q=0, " + eventStream + ";q=0.2": true, eventStream + ";q=0, " + eventStream: true} {
+		if got := wantsStream(strings.SplitAfter(header, ",")); got != want {
+			t.Errorf("Accept: %s: got %v, want %v", header, got, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/store"
 )
 
 // Code says what kind of problem an answer is. The list is closed.
@@ -49,7 +50,7 @@ type kind struct {
 // matches none is internal. Conflict and precondition errors are found by their types.
 var kinds = [...]kind{
 	{CodeInvalid, http.StatusBadRequest, "The request is not valid", perdure.ErrInvalid, false},
-	{CodeMediaType, http.StatusUnsupportedMediaType, "The body must be application/json", perdure.ErrInvalid, false},
+	{CodeMediaType, http.StatusUnsupportedMediaType, "The body must be application/json, without a Content-Encoding", perdure.ErrInvalid, false},
 	{CodeUnauthorized, http.StatusUnauthorized, "Credentials are missing or not valid", nil, false},
 	{CodeForbidden, http.StatusForbidden, "The request is not allowed", nil, false},
 	{CodeDeleted, http.StatusGone, "The task was deleted", perdure.ErrDeleted, false},
@@ -90,7 +91,8 @@ type Problem struct {
 	RequestID         string         `json:"request_id,omitempty"`           // conflict: it was another operation's
 	Reasons           []string       `json:"reasons,omitempty"`              // of /readyz
 
-	cause error
+	cause  error
+	secret bool // the cause's text stays on the server, which logs it
 }
 
 // Error returns the detail, else the title.
@@ -149,6 +151,9 @@ func problemOf(err error, taskID string) *Problem {
 		p = k.problem(err.Error())
 		if k.quiet {
 			p.Detail = ""
+		}
+		if _, ok := errors.AsType[*store.ContentError](err); ok {
+			p.Detail, p.secret = "the store refuses what the request says; the server's log has the reason", true
 		}
 		p.cause = err
 		p.extend(err)

@@ -44,9 +44,12 @@ func parseQuery(raw string, params []param) (url.Values, error) {
 	return values, nil
 }
 
+// maxRepeats is how often a parameter that may be repeated may be given.
+const maxRepeats = 100
+
 func (p param) check(values []string) error {
-	if len(values) > 1 && !p.repeat {
-		return invalid("query parameter %q is given %d times", p.name, len(values))
+	if len(values) > p.most() {
+		return invalid("query parameter %q is given %d times: %d is the most", p.name, len(values), p.most())
 	}
 	for _, v := range values {
 		switch {
@@ -62,6 +65,14 @@ func (p param) check(values []string) error {
 		}
 	}
 	return nil
+}
+
+// most is how often a parameter may be given.
+func (p param) most() int {
+	if p.repeat {
+		return maxRepeats
+	}
+	return 1
 }
 
 func (p param) checkNumber(v string) error {
@@ -179,10 +190,13 @@ func formatETag(incarnation, version int64) string {
 // ifMatch reads the If-Match header of a request, if it has one. An empty one is a mistake: a client that
 // lost its ETag must not act without a condition.
 func ifMatch(h http.Header) (incarnation, version int64, err error) {
-	if _, given := h["If-Match"]; !given {
+	switch values := h.Values("If-Match"); len(values) {
+	case 0:
 		return 0, 0, nil
+	case 1:
+		return parseIfMatch(values[0])
 	}
-	return parseIfMatch(h.Get("If-Match"))
+	return 0, 0, invalid("header If-Match is given more than once")
 }
 
 // parseIfMatch reads an If-Match header: one entity tag of this API, or *, which any version matches.

@@ -20,7 +20,7 @@ func (h *Handler) funcs(c *call) error {
 
 // workers serves GET /v1/workers.
 func (h *Handler) workers(c *call) error {
-	workers, err := h.eng.Workers(c.r.Context())
+	workers, err := h.eng.Workers(c.unary())
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (h *Handler) list(c *call) error {
 	limit := opts.Limit
 	opts.Limit++ // one more tells whether there is a next page
 	page := taskPage{Tasks: []*perdure.Info{}}
-	for info, err := range h.client.Tasks(c.r.Context(), opts) {
+	for info, err := range h.client.Tasks(c.unary(), opts) {
 		if err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func listOptions(c *call) (opts *perdure.ListOptions, err error) {
 
 // get serves GET /v1/tasks/{id}.
 func (h *Handler) get(c *call) error {
-	info, err := h.client.Task(c.r.Context(), c.id)
+	info, err := h.client.Task(c.unary(), c.id)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (h *Handler) remove(c *call) error {
 
 // made is the precondition of If-Match on a task that was made again since: that one was not deleted.
 func (h *Handler) made(c *call, incarnation int64) error {
-	info, err := h.client.Task(c.r.Context(), c.id)
+	info, err := h.client.Task(c.unary(), c.id)
 	if err != nil || info.Incarnation == incarnation {
 		return nil
 	}

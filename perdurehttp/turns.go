@@ -17,7 +17,7 @@ const maxPageBytes = 4 << 20
 func (h *Handler) turns(c *call) error {
 	incarnation, without := number(c.query, "incarnation", 0), c.query.Get("payload") == noPayload
 	if id := c.query.Get("input_id"); id != "" {
-		turn, err := h.client.Turn(c.r.Context(), perdure.TurnQuery{TaskID: c.id, Incarnation: incarnation, InputID: id, NoPayload: without})
+		turn, err := h.client.Turn(c.unary(), perdure.TurnQuery{TaskID: c.id, Incarnation: incarnation, InputID: id, NoPayload: without})
 		if err != nil {
 			return err
 		}
@@ -27,7 +27,7 @@ func (h *Handler) turns(c *call) error {
 	page, size := turnPage{Turns: []*perdure.TurnInfo{}}, 0
 	opts := &perdure.TurnsOptions{After: number(c.query, "after", 0), Limit: int(number(c.query, "limit", defaultLimit))}
 	var last *perdure.TurnInfo
-	for turn, err := range h.client.Turns(c.r.Context(), c.id, opts) {
+	for turn, err := range h.client.Turns(c.unary(), c.id, opts) {
 		if err == nil && incarnation != 0 && turn.Incarnation != incarnation {
 			err = fmt.Errorf("task %s: %w", c.id, perdure.ErrDeleted)
 		}
@@ -54,7 +54,7 @@ func (h *Handler) turns(c *call) error {
 
 // follows returns the number of a turn if there is one after it; else 0. Turns are numbered without gaps.
 func (h *Handler) follows(c *call, turn *perdure.TurnInfo) (int64, error) {
-	_, err := h.client.Turn(c.r.Context(), perdure.TurnQuery{TaskID: c.id, Incarnation: turn.Incarnation, Turn: turn.Number + 1, NoPayload: true})
+	_, err := h.client.Turn(c.unary(), perdure.TurnQuery{TaskID: c.id, Incarnation: turn.Incarnation, Turn: turn.Number + 1, NoPayload: true})
 	switch {
 	case errors.Is(err, perdure.ErrNotFound), errors.Is(err, perdure.ErrDeleted):
 		return 0, nil
@@ -73,7 +73,7 @@ func (h *Handler) turn(c *call) error {
 			return fmt.Errorf("turn %s of task %s: %w", quote(n), c.id, perdure.ErrNotFound)
 		}
 	}
-	turn, err := h.client.Turn(c.r.Context(), q)
+	turn, err := h.client.Turn(c.unary(), q)
 	if err != nil {
 		return err
 	}
@@ -94,13 +94,13 @@ func (h *Handler) result(c *call) error {
 		}
 	}
 	q.NoPayload = true
-	turn, err := h.client.Turn(c.r.Context(), q)
+	turn, err := h.client.Turn(c.unary(), q)
 	if err != nil {
 		return err
 	}
 	if turn.Status.Outcome() || turn.Status == perdure.Parked {
 		q.Turn, q.Incarnation = turn.Number, turn.Incarnation
-		o, err := h.client.Outcome(c.r.Context(), q)
+		o, err := h.client.Outcome(c.unary(), q)
 		return h.outcome(c, o, err)
 	}
 	h.write(c.w, http.StatusAccepted, perdure.Accepted{TaskID: turn.TaskID, InputID: turn.InputID, Turn: turn.Number,
@@ -119,7 +119,9 @@ func (h *Handler) outcome(c *call, o *perdure.Outcome, err error) error {
 // then or when the engine begins to shut down.
 func (h *Handler) await(c *call, q perdure.TurnQuery) (*perdure.Outcome, error) {
 	c.w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(c.wait.Seconds())))
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.wait)
+	caller, leave := c.lasting()
+	defer leave()
+	ctx, cancel := context.WithTimeout(caller, c.wait)
 	defer cancel()
 	go func() {
 		select {

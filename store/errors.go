@@ -49,9 +49,12 @@ func (e *PreconditionError) Error() string {
 	return fmt.Sprintf("task %s: precondition failed: actual value is %q", e.TaskID, e.Actual)
 }
 
-// ContentError says that the store will never hold what it was given: the content itself is refused, alone, while
-// other writes succeed. Nothing was applied.
-type ContentError struct{ Err error }
+// ContentError says that the store will never take what it was given, be it a value to keep or one to look for: the
+// content itself is refused, alone, while other operations succeed. Nothing was applied.
+type ContentError struct {
+	Err   error
+	Large bool // it is too large, or too much
+}
 
 func (e *ContentError) Error() string { return fmt.Sprintf("the store refuses the content: %v", e.Err) }
 func (e *ContentError) Unwrap() error { return e.Err }
@@ -69,6 +72,14 @@ func (e *LockedError) Error() string {
 	}
 	return fmt.Sprintf("task %s is held by a transaction of somebody else", e.TaskID)
 }
+
+// TroubleError says why the store does not do at present what it should: its disk is full, it takes no writes, it ran out
+// of something, a right or a table is missing, a limit of time is too short. Who runs it can cure that. Nothing was
+// applied; the operation may be repeated.
+type TroubleError struct{ Err error }
+
+func (e *TroubleError) Error() string { return e.Err.Error() }
+func (e *TroubleError) Unwrap() error { return e.Err }
 
 // Definite reports whether err is an answer of the store: the operation was not applied and repeating
 // it is of no use. Any other error leaves the result unknown.

@@ -411,9 +411,10 @@ type EventPage struct {
 	Next        int64 // the number to go on after
 	First       int64 // the first number kept
 	Last, Mark  int64
-	Status      Status // of the task
-	Reason      string // of the task
-	Turn        int64  // the current turn, else the last
+	Status      Status    // of the task
+	Reason      string    // of the task
+	EndedAt     time.Time // of the task
+	Turn        int64     // the current turn, else the last
 }
 
 // ImportRequest moves a piece of a task here from another store. A task comes in one piece or in more: the first has

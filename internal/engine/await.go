@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/perdure/perdure/store"
@@ -81,27 +83,48 @@ func (e *Engine) lookup(ctx context.Context, q store.TurnQuery) (*store.Turn, er
 	return e.unsealTurn(turn)
 }
 
-// Turn reads one turn, decoded.
-func (e *Engine) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, error) {
+// Turn reads one turn, as far as its payloads can be decoded, and names those that cannot.
+func (e *Engine) Turn(ctx context.Context, q store.TurnQuery) (*store.Turn, []string, error) {
 	turn, err := ask(ctx, e, func(ctx context.Context) (*store.Turn, error) { return e.store.Turn(ctx, q) })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return e.unsealTurn(turn)
+	shown, unreadable := e.showTurn(turn)
+	return shown, unreadable, nil
 }
 
-// Turns reads a page of turns, decoded.
-func (e *Engine) Turns(ctx context.Context, q store.TurnsQuery) (*store.TurnPage, error) {
+// Turns reads a page of turns as Turn does, and names of each what cannot be decoded.
+func (e *Engine) Turns(ctx context.Context, q store.TurnsQuery) (*store.TurnPage, [][]string, error) {
 	page, err := ask(ctx, e, func(ctx context.Context) (*store.TurnPage, error) { return e.store.Turns(ctx, q) })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	unreadable := make([][]string, len(page.Turns))
 	for i := range page.Turns {
-		if page.Turns[i], err = e.unsealTurn(page.Turns[i]); err != nil {
-			return nil, err
+		page.Turns[i], unreadable[i] = e.showTurn(page.Turns[i])
+	}
+	return page, unreadable, nil
+}
+
+// showTurn returns a turn without the payloads that cannot be decoded, in a copy, and names these.
+func (e *Engine) showTurn(stored *store.Turn) (*store.Turn, []string) {
+	whole, err := e.unsealTurn(stored)
+	if err == nil {
+		return whole, nil
+	}
+	e.log.Warn("a turn is shown without what cannot be decoded", "task", stored.TaskID, "turn", stored.Number, "error", err)
+	turn := *stored
+	var unreadable []string
+	for _, p := range []struct {
+		kind    string
+		payload *[]byte
+	}{{ofInput, &turn.Input}, {ofOutput, &turn.Output}} {
+		var err error
+		if *p.payload, err = e.decode(place{p.kind, turn.TaskID, ""}, *p.payload); err != nil {
+			*p.payload, unreadable = nil, append(unreadable, p.kind)
 		}
 	}
-	return page, nil
+	return &turn, unreadable
 }
 
 // unsealTurn returns the turn with its payloads decoded, in a copy: the row may be shared.
@@ -119,18 +142,24 @@ func (e *Engine) unsealTurn(stored *store.Turn) (*store.Turn, error) {
 	return &turn, nil
 }
 
-// Get reads a task, its metadata decoded.
-func (e *Engine) Get(ctx context.Context, id string) (*store.Task, error) {
-	t, err := ask(ctx, e, func(ctx context.Context) (*store.Task, error) { return e.store.Get(ctx, id) })
+// Get reads a task with its metadata, as far as that can be decoded, and names the keys of what cannot. A task that is
+// parked for a missing key is still to be looked at.
+func (e *Engine) Get(ctx context.Context, id string) (t *store.Task, unreadable []string, err error) {
+	t, err = ask(ctx, e, func(ctx context.Context) (*store.Task, error) { return e.store.Get(ctx, id) })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for k, v := range t.Metadata {
-		if t.Metadata[k], err = e.decode(place{ofMetadata, id, k}, v); err != nil {
-			return nil, fmt.Errorf("decode metadata %q of task %s: %w", k, id, err)
+	for _, k := range slices.Sorted(maps.Keys(t.Metadata)) {
+		v, err := e.decode(place{ofMetadata, id, k}, t.Metadata[k])
+		if err == nil {
+			t.Metadata[k] = v
+			continue
 		}
+		e.log.Warn("a task is shown without metadata that cannot be decoded", "task", id, "key", k, "error", err)
+		delete(t.Metadata, k)
+		unreadable = append(unreadable, k)
 	}
-	return t, nil
+	return t, unreadable, nil
 }
 
 // List reads a page of tasks.

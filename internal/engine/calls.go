@@ -95,7 +95,11 @@ func repeat[T any](ctx context.Context, e *Engine, m manner, op func(context.Con
 
 // ask reads from the store, again and again while that does not answer and the caller is kept.
 func ask[T any](ctx context.Context, e *Engine, read func(context.Context) (T, error)) (T, error) {
-	return repeat(ctx, e, manner{atMost: patience}, read)
+	v, err := repeat(ctx, e, manner{atMost: patience, failed: func(err error) { e.reads.heard(e.log, err) }}, read)
+	if err == nil || store.Definite(err) {
+		e.reads.heard(e.log, err)
+	}
+	return v, refusal(err)
 }
 
 // pause waits for d; it reports false when ctx ended first.
@@ -129,7 +133,8 @@ type errand[T any] struct {
 	ended bool // act was called for the caller, or is left to a goroutine
 }
 
-// carry runs an errand for a caller. Errors: those of the operation; ErrUnavailable, also when too many operations of
+// carry runs an errand for a caller. Errors: those of the operation; ErrInvalid or ErrTooLarge
+// when the store refuses its content; ErrUnavailable, also when too many operations of
 // callers who have gone are under way, before anything is sent; the cause of ctx's end, after which the operation may
 // still be applied.
 func carry[T any](ctx context.Context, e *Engine, op func(context.Context) (T, error), act func(T, error)) (T, error) {
@@ -147,7 +152,8 @@ func carry[T any](ctx context.Context, e *Engine, op func(context.Context) (T, e
 		act(none, err)
 		return none, err
 	}
-	return r.run(ctx)
+	v, err := r.run(ctx)
+	return v, refusal(err)
 }
 
 // run makes tries until the errand is done. ctx is the caller's, and the errand is left to a goroutine when that ends; or
@@ -266,6 +272,7 @@ func (t *tally) wait() {
 // done reports whether an answer ends the errand, and acts on it if so. What was left out because its caller went has
 // not been applied, unless an earlier try was.
 func (r *errand[T]) done(ctx context.Context, a *answer[T]) bool {
+	r.e.writes.heard(r.e.log, a.err)
 	switch {
 	case a.err == nil || store.Definite(a.err):
 	case leftOut(a.err) && r.ctx.Err() != nil && !r.taken:

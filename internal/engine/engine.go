@@ -30,6 +30,7 @@ var (
 	ErrParked       = errors.New("task parked")
 	ErrRunning      = errors.New("engine is already running")
 	ErrTooLarge     = errors.New("too large")
+	ErrInvalid      = errors.New("invalid")
 )
 
 // Func is a func bound to its handler.
@@ -76,6 +77,8 @@ type Engine struct {
 	tails    tails
 	stats    stats
 	troubles troubles
+	reads    hindrance // of what callers ask
+	writes   hindrance
 	clocks   clocks
 	detached tally // operations under way whose callers have gone
 
@@ -109,6 +112,7 @@ func New(cfg Config) *Engine {
 		bells:   bells{newBell(), newBell(), newBell()},
 		looking: map[string]bool{}, hub: newHub(), streams: newHub(), tails: tails{of: map[int64]*tail{}},
 		leaving: make(chan struct{}),
+		reads:   hindrance{what: "the store cannot be read"}, writes: hindrance{what: "the store takes no writes"},
 	}
 	e.over, e.end = context.WithCancel(context.Background())
 	e.log = guardLog(cfg.Logger, &e.stats.logsDropped)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ type health struct {
 
 // Ready reports why the engine is not ready to take work; nil when it is (rule R5).
 func (e *Engine) Ready() error {
-	if err := e.troubles.reason(); err != nil {
+	if err := cmp.Or(e.troubles.reason(), e.writes.reason(), e.reads.reason()); err != nil {
 		return err
 	}
 	e.mu.Lock()

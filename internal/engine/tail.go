@@ -190,7 +190,7 @@ func (r *reader) over(page *store.EventPage) error {
 	switch {
 	case r.q.Turn != 0 && r.endAt > 0 && r.next >= r.endAt:
 	case r.q.Turn == 0 && page.Status.Terminal() && r.next >= page.Last:
-		end = store.Event{Kind: store.EventEnd, At: time.Now().UTC(), Status: page.Status, Reason: page.Reason}
+		end = store.Event{Kind: store.EventEnd, At: page.EndedAt, Status: page.Status, Reason: page.Reason}
 	default:
 		return nil
 	}

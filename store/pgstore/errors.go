@@ -3,13 +3,17 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/perdure/perdure/store"
 )
+
+// What errors of Postgres mean is decided here, and nowhere else, by their codes: whether another try may be spared them
+// (contended), whether some of a batch are at fault for all (refused), whether the content of one operation is refused,
+// which it will be again (ofContent), or whether who runs the database can cure it (ofTheDatabase). Else it is not known.
 
 // errBusy says that a task stayed locked by others.
 var errBusy = errors.New("task is locked by others")
@@ -60,28 +64,58 @@ func refused(err error) bool {
 	if !ok || ofStandby(err) {
 		return contended(err)
 	}
-	switch answer.Code[:2] {
-	case "08", "53", "57", "58": // connection, resources, shutdown, system
-		return false
-	}
-	return true
+	return !oneOf(answer.Code, "08", "53", "57", "58") // connection, resources, shutdown, system
 }
 
-// ofContent reports whether it was what a row says that the database did not take: a value that has no place in its
-// column, or is too large, or that a check or a trigger does not want.
+// ofContent reports whether it was what one operation says that the database did not take: a value that has no place in
+// its column, or is too large, or that a check or a trigger does not want; a statement that is more than it can read.
 func ofContent(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return false
+	return ok && (oneOf(answer.Code, "22", "54") || answer.Code == pgerrCheck || answer.Code == pgerrRaised)
+}
+
+// tooLarge reports whether an error of ofContent is one of size.
+func tooLarge(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (oneOf(answer.Code, "54") || answer.Code == pgerrLong)
+}
+
+// ofTheDatabase reports whether who runs the database can cure it: tables and rights, resources and quotas, limits of
+// time, a database or a standby that is read only, standbys for which commits wait, who may connect, the server's disk.
+func ofTheDatabase(err error) bool {
+	if errors.Is(err, errStandby) || errors.Is(err, errWaiting) {
+		return true
 	}
-	return strings.HasPrefix(answer.Code, "22") || strings.HasPrefix(answer.Code, "54") ||
-		slices.Contains([]string{pgerrCheck, pgerrRaised}, answer.Code)
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (oneOf(answer.Code, "26", "28", "3D", "3F", "42", "53", "58", "XX") ||
+		answer.Code == pgerrCancelled || answer.Code == pgerrReadOnly)
+}
+
+// oneOf reports whether a code is of one of some classes.
+func oneOf(code string, classes ...string) bool {
+	return len(code) == 5 && slices.Contains(classes, code[:2])
 }
 
 const (
-	pgerrCheck  = "23514"
-	pgerrRaised = "P0001" // by a trigger
+	pgerrLong      = "22001" // a text is too long for its column
+	pgerrCheck     = "23514"
+	pgerrRaised    = "P0001" // by a trigger
+	pgerrReadOnly  = "25006"
+	pgerrCancelled = "57014" // by a limit of time, or by somebody
 )
+
+// contentError is an error of ofContent, which the operation met while others succeed.
+func (s *Store) contentError(err error) error {
+	return &store.ContentError{Err: fmt.Errorf("store %s: %w", s.where(), err), Large: tooLarge(err)}
+}
+
+// curable returns an error, named for those who read it, and says whether who runs the database can cure it.
+func curable(err, named error) error {
+	if ofContent(err) || ofTheDatabase(err) {
+		return &store.TroubleError{Err: named}
+	}
+	return named
+}
 
 // judge tells whether an operation was refused, alone in its transaction, for its content: then the like of it with
 // another content is not. Else the database takes nothing at present.
@@ -93,7 +127,7 @@ func (s *Store) judge(err error) error {
 	if s.single(probe.ctx, probe, s.writes, goneAlone) != nil || probe.err != nil {
 		return err
 	}
-	return &store.ContentError{Err: s.explain(err)}
+	return s.contentError(err)
 }
 
 // probeID is the ID of a task that is made and removed by a probe, in one transaction. No caller may use it.

@@ -155,10 +155,10 @@ func (w walk) statement(q store.ListQuery, given int64) (sql string, args []any)
 	if q.Agent != "" {
 		b.WriteString(` AND t.agent = ` + arg(q.Agent))
 	}
-	if len(q.Funcs) > 0 {
+	if len(q.Funcs) > 0 && w.from != walkFunc {
 		b.WriteString(` AND t.func = ANY(` + arg(q.Funcs) + `)`)
 	}
-	if len(q.Statuses) > 0 {
+	if len(q.Statuses) > 0 && w.from != walkStatus {
 		b.WriteString(` AND t.status = ANY(` + arg(column(q.Statuses, func(s store.Status) string { return string(s) })) + `)`)
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.Tags)) {

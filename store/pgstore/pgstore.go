@@ -249,7 +249,7 @@ func (s *Store) explain(err error) error {
 	if err == nil || store.Definite(err) || err == context.Canceled || err == context.DeadlineExceeded {
 		return err
 	}
-	return fmt.Errorf("store %s: %w", s.where(), err)
+	return curable(err, fmt.Errorf("store %s: %w", s.where(), err))
 }
 
 // pgerrText says that a text cannot be stored: it has a NUL, or is not UTF-8. No row has it.
@@ -259,6 +259,9 @@ const pgerrText = "22021"
 func (s *Store) explainRead(err error) error {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == pgerrText {
 		return store.ErrNotFound
+	}
+	if ofContent(err) {
+		return s.contentError(err)
 	}
 	return s.explain(err)
 }

@@ -207,11 +207,8 @@ func (s *Store) whichServer(ctx context.Context) (server string, err error) {
 	return server, unanswered(err)
 }
 
-// Codes of what a standby says to who wants to write.
-const (
-	pgerrReadOnly    = "25006"
-	pgerrUnsupported = "0A000"
-)
+// pgerrUnsupported is what a standby says, beside pgerrReadOnly, to whoever wants to write.
+const pgerrUnsupported = "0A000"
 
 // ofStandby reports whether an error says that a server is a standby.
 func ofStandby(err error) bool {

@@ -22,7 +22,7 @@ func TurnEvent(turn *store.Turn) store.Event {
 func Page(t *store.Task, q store.EventsQuery, events, rewinds []store.Event) *store.EventPage {
 	p := &store.EventPage{
 		Incarnation: t.Incarnation, Func: t.Func, First: t.FirstEvent, Last: t.LastEvent, Mark: t.Mark,
-		Status: t.Status, Reason: t.Reason, Turn: t.Turn.Number, Next: max(q.After, t.FirstEvent-1),
+		Status: t.Status, Reason: t.Reason, EndedAt: t.EndedAt, Turn: t.Turn.Number, Next: max(q.After, t.FirstEvent-1),
 	}
 	last := t.LastEvent
 	if q.Committed {

@@ -113,7 +113,7 @@ func borrow[T any](ctx context.Context, s *Store, f func(*conn) (T, error)) (T, 
 		err = lost
 	}
 	if err != nil {
-		return none, s.explain(err)
+		return none, s.explainRead(err)
 	}
 	return out, nil
 }

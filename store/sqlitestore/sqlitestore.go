@@ -206,14 +206,6 @@ func write[T any](ctx context.Context, s *Store, size int, f func(rules.Rows, ti
 	return out, nil
 }
 
-// explain names the file in an error that is not an answer of the store.
-func (s *Store) explain(err error) error {
-	if store.Definite(err) || err == context.Canceled || err == context.DeadlineExceeded {
-		return err
-	}
-	return fmt.Errorf("store %s: %w", s.path, err)
-}
-
 // Offer implements store.Store.
 func (s *Store) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
 	return write(ctx, s, sizeOfOffer(req), func(r rules.Rows, now time.Time) (*store.Offered, error) {

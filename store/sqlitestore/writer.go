@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/rules"
 )
@@ -223,30 +221,6 @@ func (w *writer) alone(batch []*op, err error) {
 			o.err = w.judge(err)
 		}
 	}
-}
-
-// judge tells what is wrong with the content of an operation, met alone, from what is wrong with the file: then no
-// write succeeds.
-func (w *writer) judge(err error) error {
-	if ofContent(err) && w.probe() == nil {
-		return &store.ContentError{Err: err}
-	}
-	return err
-}
-
-func ofContent(err error) bool {
-	switch sqlite.ErrCode(err) {
-	case sqlite.ResultTooBig, sqlite.ResultConstraintCheck, sqlite.ResultConstraintTrigger:
-		return true
-	}
-	return false
-}
-
-const sqlProbe = `UPDATE line SET place = place WHERE id = 1`
-
-// probe writes something that changes nothing.
-func (w *writer) probe() error {
-	return w.together([]*op{{run: func(c *conn, _ time.Time) error { return c.exec(sqlProbe) }}})
 }
 
 // rollback ends the transaction if a failure has not, and forgets what was learned in it.

@@ -17,7 +17,7 @@ import (
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, r := range slices.Concat(startRules(), steerRules(), leaseRules(), recoverRules(), turnRules(),
 		signalRules(), eventRules(), readRules(), pageRules(), lineRules(), onceRules(), unrunRules(), unparkRules(), stoppedRules(),
-		sweepRules(), textRules()) {
+		sweepRules(), textRules(), refuseRules()) {
 		t.Run(r.id+"/"+r.name, func(t *testing.T) {
 			t.Cleanup(func() {
 				if t.Failed() {
