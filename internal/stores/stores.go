@@ -3,31 +3,11 @@ package stores
 
 import (
 	"context"
-	"net/url"
-	"strings"
 
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/pgstore"
 	"github.com/perdure/perdure/store/sqlitestore"
 )
-
-// IsPostgres reports whether db is the URL of a Postgres database.
-func IsPostgres(db string) bool {
-	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
-}
-
-// Name is db as it may be shown: without a password.
-func Name(db string) string {
-	u, err := url.Parse(db)
-	if err != nil || !IsPostgres(db) {
-		return db
-	}
-	if q := u.Query(); q.Has("password") {
-		q.Set("password", "xxxxx")
-		u.RawQuery = q.Encode()
-	}
-	return u.Redacted()
-}
 
 // Open opens, and makes where it is missing, what db names.
 func Open(ctx context.Context, db string) (store.Store, error) {
@@ -48,7 +28,7 @@ func OpenExisting(ctx context.Context, db string, readOnly bool) (store.Store, e
 // opened keeps a nil store from becoming an interface that is not nil.
 func opened[S store.Store](st S, err error) (store.Store, error) {
 	if err != nil {
-		return nil, err
+		return nil, Redacted(err)
 	}
 	return st, nil
 }
