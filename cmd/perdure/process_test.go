@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/need"
 	"github.com/perdure/perdure/internal/pgtest"
 )
 
@@ -146,7 +147,7 @@ func TestProcessOneDrains(t *testing.T) {
 	t.Parallel()
 	ns := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}
 	if err := exec.Command(ns[0], append(ns[1:], "true")...).Run(); err != nil {
-		t.Skipf("SKIPPED: no namespace of processes can be made here: %v", err)
+		need.Missing(t, "the right to make a namespace of processes (unshare)")
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
