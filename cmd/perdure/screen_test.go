@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/perdure/perdure"
 )
 
 // evil is what no terminal may get from a task: escape sequences of seven and of eight bits, a bell, a return, NUL,
@@ -86,5 +88,23 @@ func TestOutputsAreLaidOutForPeople(t *testing.T) {
 	var v any
 	if want := []any{"x"}; json.Unmarshal([]byte(readable(json.RawMessage(`["x"]`))), &v) != nil || !reflect.DeepEqual(v, any(want)) {
 		t.Errorf("what is short is no JSON: %v", v)
+	}
+}
+
+func TestAnOutputIsReadableOnATerminalAndJSONElsewhere(t *testing.T) {
+	o := &perdure.Outcome{TaskID: "x", Turn: 1, Status: perdure.Completed, Output: json.RawMessage("{\"text\":\"one\\ntwo\u202e\"}")}
+	for _, c := range []struct {
+		people, asJSON bool
+		want           string
+	}{
+		{true, false, "text:\n  one\n  two\\u202e\n"},
+		{true, true, "{\n  \"text\": \"one\\ntwo\\u202e\"\n}\n"},
+		{false, false, "{\n  \"text\": \"one\\ntwo\u202e\"\n}\n"},
+	} {
+		var out bytes.Buffer
+		a := &app{out: &screen{w: &out, people: c.people}, errOut: &screen{w: &out, people: true}}
+		if err := a.printOutcome(o, c.asJSON); err != nil || out.String() != c.want {
+			t.Errorf("people %v, --json %v: got %q, %v, want %q", c.people, c.asJSON, out.String(), err, c.want)
+		}
 	}
 }
