@@ -70,7 +70,7 @@ func FuzzFlags(f *testing.F) {
 		}
 	}))
 	f.Cleanup(server.Close)
-	f.Chdir(f.TempDir())
+	dir := f.TempDir()
 	all, values := commandFlags(), bait()
 	sample := 5
 	if testing.Short() {
@@ -86,6 +86,7 @@ func FuzzFlags(f *testing.F) {
 		if strings.Contains(value, "\x00") || dangerous(of, value) {
 			return
 		}
+		t.Chdir(dir)
 		args := append([]string{of.command}, quickly(of.command)...)
 		a, read := onScreen("PERDURE_URL="+server.URL, "PERDURE_DB=x.db")
 		if c, _, err := a.rootCommand().Find(args[:1]); err == nil {
