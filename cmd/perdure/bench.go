@@ -86,6 +86,9 @@ func (a *app) bench(ctx context.Context, o bench.Options, parts []string, asJSON
 			return usage("%s: it needs --db: one process at a time works on a SQLite file", part)
 		}
 	}
+	if err := checkCounts(o); err != nil {
+		return err
+	}
 	if o.DB != "" && !stores.IsPostgres(o.DB) {
 		return usage("--db %s: it must be the URL of a Postgres database, such as postgres://localhost/perdure", o.DB)
 	}
@@ -110,6 +113,37 @@ func (a *app) bench(ctx context.Context, o bench.Options, parts []string, asJSON
 		return a.printJSON(r)
 	}
 	return a.printReport(r)
+}
+
+// What bench measures at most.
+const (
+	maxCount    = 10_000_000
+	maxAtOnce   = 100_000
+	maxDuration = time.Hour
+)
+
+// checkCounts refuses what cannot be measured.
+func checkCounts(o bench.Options) error {
+	if o.Duration <= 0 || o.Duration > maxDuration {
+		return usage("--duration: must be more than 0 and at most %v, not %v", maxDuration, o.Duration)
+	}
+	for _, c := range []struct {
+		flag string
+		most int
+		is   []int
+	}{
+		{"rounds", maxAtOnce, []int{o.Rounds}}, {"callers", maxAtOnce, o.Callers}, {"running", maxCount, []int{o.Running}},
+		{"suspended", maxCount, []int{o.Suspended}}, {"orphans", maxCount, []int{o.Orphans}}, {"steered", maxAtOnce, []int{o.Steered}},
+		{"turns", maxCount, []int{o.Turns}}, {"emitting", maxAtOnce, o.Emitting}, {"readers", maxAtOnce, []int{o.Readers}},
+		{"across", maxCount, []int{o.Across}}, {"workers", maxAtOnce, o.Workers},
+	} {
+		for _, n := range c.is {
+			if n < 1 || n > c.most {
+				return usage("--%s: must be from 1 to %d, not %d", c.flag, c.most, n)
+			}
+		}
+	}
+	return nil
 }
 
 // measure runs the parts that are asked for, all of them when none is.
@@ -160,7 +194,7 @@ func (a *app) printReport(r bench.Report) error {
 				ms(c.Start.P50), ms(c.Start.P99), ms(c.Result.P50), ms(c.Result.P99), ms(c.BareCycle.P50), ms(c.BareCycle.P99))
 		}
 		fmt.Fprintln(a.out)
-		if err := t.write(a.out); err != nil {
+		if err := t.write(); err != nil {
 			return err
 		}
 	}
@@ -202,7 +236,7 @@ func (a *app) printReport(r bench.Report) error {
 			t.add(strconv.Itoa(w.Processes), strconv.Itoa(w.Callers), rate(w.Cycles), ms(w.P99))
 		}
 		fmt.Fprintln(a.out)
-		if err := t.write(a.out); err != nil {
+		if err := t.write(); err != nil {
 			return err
 		}
 	}

@@ -40,7 +40,7 @@ func (c *conversation) screen(ctx context.Context) error {
 	v.input.Prompt = "> "
 	v.input.Placeholder = "say something"
 	v.input.Focus()
-	program := tea.NewProgram(v, tea.WithContext(ctx), tea.WithInput(c.a.in), tea.WithOutput(c.a.out), tea.WithEnvironment(c.a.environ))
+	program := tea.NewProgram(v, tea.WithContext(ctx), tea.WithInput(c.a.in), tea.WithOutput(c.a.out.w), tea.WithEnvironment(c.a.environ))
 	v.listen = func(after int64) { go c.listen(ctx, after, program.Send) }
 	v.away = func(err error) { program.Send(trouble{err}) }
 	_, err := program.Run()
@@ -229,7 +229,7 @@ func (v *view) View() tea.View {
 		b.WriteString(v.render(v.open[turn], "") + "\n")
 	}
 	if v.status != "" {
-		b.WriteString(lipgloss.Wrap(faint(printable(v.status)), v.width, " ") + "\n")
+		b.WriteString(lipgloss.Wrap(faint(v.status), v.width, " ") + "\n")
 	}
 	b.WriteString(v.input.View())
 	return tea.NewView(b.String())
@@ -237,19 +237,20 @@ func (v *view) View() tea.View {
 
 // render writes an exchange.
 func (v *view) render(x *exchange, end string) string {
-	text := lipgloss.NewStyle().Bold(true).Render("> " + printable(x.text))
+	text := lipgloss.NewStyle().Bold(true).Render("> " + plain(x.text))
 	reply := ""
 	for _, m := range x.reply.Messages() {
 		piece, _ := textOf(m.Data)
 		reply += piece
 	}
 	if reply != "" {
-		text += "\n" + printableText(strings.TrimSpace(reply))
+		text += "\n" + escape(strings.TrimSpace(reply))
 	}
 	if end != "" {
-		text += "\n" + faint(printable(end))
+		text += "\n" + faint(end)
 	}
 	return lipgloss.Wrap(text, v.width, " ")
 }
 
-func faint(s string) string { return lipgloss.NewStyle().Faint(true).Render(s) }
+// faint is for what the program says beside the conversation.
+func faint(s string) string { return lipgloss.NewStyle().Faint(true).Render(plain(s)) }

@@ -177,7 +177,7 @@ func TestTheScreenShowsWhatIsOpenAndPrintsWhatIsOver(t *testing.T) {
 	show(accepted{2, "two"})
 	show(event(1, 1, perdure.EventMessage, `{"text":"hello "}`, 0))
 	got := show(event(2, 1, perdure.EventMessage, `{"text":"wrong"}`, 0))
-	if !strings.Contains(got, "> one?[31m") || !strings.Contains(got, "hello wrong") || !strings.Contains(got, "> two") {
+	if !strings.Contains(got, "> one\\u001b[31m") || !strings.Contains(got, "hello wrong") || !strings.Contains(got, "> two") {
 		t.Errorf("got %q", got)
 	}
 	show(event(3, 1, perdure.EventRewind, "", 1))

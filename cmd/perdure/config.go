@@ -1,14 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/knadh/koanf/parsers/json"
 	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/env/v2"
-	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 )
@@ -19,7 +21,7 @@ const envPrefix = "PERDURE_"
 // configure sets the flags that were not given from the environment, else from the file at path.
 func configure(flags *pflag.FlagSet, path string, environ []string) error {
 	if path != "" {
-		values, err := readFile(path)
+		values, err := readSettings(path)
 		if err != nil {
 			return usage("--config %s: %w", path, err)
 		}
@@ -37,13 +39,43 @@ func configure(flags *pflag.FlagSet, path string, environ []string) error {
 	}, false)
 }
 
-func readFile(path string) (*koanf.Koanf, error) {
+func readSettings(path string) (*koanf.Koanf, error) {
 	values := koanf.New(".")
 	var parser koanf.Parser = yaml.Parser()
 	if filepath.Ext(path) == ".json" {
 		parser = json.Parser()
 	}
-	return values, values.Load(file.Provider(path), parser)
+	return values, values.Load(settingsFile(path), parser)
+}
+
+// settingsFile is the path of a file of settings.
+type settingsFile string
+
+// ReadBytes implements koanf.Provider.
+func (f settingsFile) ReadBytes() ([]byte, error) { return readFile(string(f)) }
+
+// Read implements koanf.Provider; with a parser, nobody calls it.
+func (f settingsFile) Read() (map[string]any, error) { return nil, errors.ErrUnsupported }
+
+// maxFile bounds what is read as a whole, in bytes: more than any server takes as an input.
+const maxFile = 64 << 20
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f)
+}
+
+// readAll reads to the end, unless that is too far away.
+func readAll(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("more than %s", bytesText(maxFile))
+	}
+	return data, err
 }
 
 // settingName is the flag of a setting: both max_running and MAX_RUNNING are max-running.

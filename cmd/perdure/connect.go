@@ -43,7 +43,8 @@ const (
 // session is a way to the tasks: a server or a store.
 type session struct {
 	perdure.Client
-	where   string
+	where   string // as it may be shown
+	url     string // of a server
 	funcs   func(context.Context) ([]perdure.FuncInfo, error)
 	workers func(context.Context) ([]perdure.WorkerInfo, error)
 	close   func() error
@@ -113,9 +114,9 @@ func (a *app) dial() (*session, error) {
 		Token: a.getenv("PERDURE_TOKEN"), Patience: patience, WaitPatience: patience,
 	})
 	if err != nil {
-		return nil, usage("--url %s: it must be the URL of a server, such as %s", printable(where), defaultURL)
+		return nil, usage("--url %s: it must be the URL of a server, such as %s", where, defaultURL)
 	}
-	return &session{Client: c, where: where, funcs: c.Funcs, workers: c.Workers, close: func() error { return nil }}, nil
+	return &session{Client: c, url: where, where: stores.Redact(where), funcs: c.Funcs, workers: c.Workers, close: func() error { return nil }}, nil
 }
 
 // unreachable says in plain words that a server does not answer.

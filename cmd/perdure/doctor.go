@@ -29,7 +29,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := interruptible(c.Context())
 			defer stop()
-			d := &doctor{app: a, table: table{colour: a.coloured()}}
+			d := &doctor{app: a, table: table{out: a.out}}
 			switch {
 			case stores.IsPostgres(a.target.db):
 				d.examineDatabase(ctx)
@@ -62,12 +62,11 @@ func (d *doctor) wrong(what, format string, args ...any) {
 }
 
 func (d *doctor) note(verdict, colour, what, format string, args ...any) {
-	verdict = d.paint(verdict, lipgloss.NewStyle().Foreground(lipgloss.Color(colour)))
-	d.add(verdict, what, printable(fmt.Sprintf(format, args...)))
+	d.add(d.out.style(verdict, lipgloss.NewStyle().Foreground(lipgloss.Color(colour))), what, fmt.Sprintf(format, args...))
 }
 
 func (d *doctor) report() error {
-	if err := d.write(d.app.out); err != nil {
+	if err := d.write(); err != nil {
 		return err
 	}
 	if d.bad == 1 {
@@ -85,7 +84,7 @@ func (d *doctor) examineServer(ctx context.Context) {
 		d.wrong("url", "%v", err)
 		return
 	}
-	offset, err := clockOffset(ctx, s.where)
+	offset, err := clockOffset(ctx, s.url)
 	if err != nil {
 		d.wrong("server", "%v", unreachable(s.where, err))
 		return

@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/stores"
 	"github.com/perdure/perdure/perdurehttp"
 )
 
-// Exit codes.
+// Exit codes, as [exitCodesHelp] tells them.
 const (
 	exitOK       = 0
 	exitFailed   = 1
@@ -19,15 +20,30 @@ const (
 	exitConflict = 4
 )
 
-// usageError is something that the user has to write differently.
+const exitCodesHelp = `  0  done. "wait", "tail" and "start --wait" or "--follow": the turn (or task) has completed or suspended.
+     "serve": it was asked to end and has drained, or it was asked before it was ready
+  1  failed. The turn has failed, was cancelled or terminated, or its task is parked; a --timeout is over;
+     Ctrl-C; no server answers or it is unavailable; the store cannot be opened or is in use; "doctor" has
+     found something wrong. "serve": a handler had not returned when it ended, or a second signal came
+  2  wrong usage: a flag, an argument, a setting, a file or an input that is not valid or too large, here or by
+     the server's word. Nothing was done. (A panic of the program itself, which is a bug, also ends with 2)
+  3  not found: the task, the turn or the func, or the task was deleted
+  4  conflict: the task's state does not allow it, its input ID has another input, its queue is full, or
+     --if-last does not hold
+
+A process that a signal has killed has no exit code; shells show 128 and the signal's number: 130 for
+SIGINT, 137 for SIGKILL, 141 for SIGPIPE. Commands whose reader has gone ("perdure ls | head") end by
+SIGPIPE. "serve" does not: it goes on without its log.`
+
+// usageError is something that the user has to write differently. Its text repeats what was written, but no password.
 type usageError struct{ err error }
 
-func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Error() string { return stores.Redact(e.err.Error()) }
 func (e *usageError) Unwrap() error { return e.err }
 
 func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// message returns an error as one line, without control characters. It names the task.
+// message returns an error as one line, escaped. It names the task.
 func message(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
@@ -36,7 +52,7 @@ func message(err error) string {
 	if p, ok := errors.AsType[*perdurehttp.Problem](err); ok && !strings.Contains(text, p.TaskID) {
 		text = "task " + p.TaskID + ": " + text
 	}
-	return strings.Join(strings.Fields(printable(text)), " ")
+	return strings.Join(strings.Fields(escape(text)), " ")
 }
 
 // exitCode is the table error ↔ exit code.

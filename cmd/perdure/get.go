@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -46,23 +47,24 @@ type card struct {
 	table
 }
 
-func (c *card) line(name, value string) {
+// line adds a line, unless the value, a text or styled, is empty.
+func (c *card) line(name string, value any) {
 	if value != "" {
-		c.add(c.paint(name, lipgloss.NewStyle().Bold(true)), value)
+		c.add(c.out.style(name, lipgloss.NewStyle().Bold(true)), value)
 	}
 }
 
 func (a *app) show(info *perdure.Info) error {
-	c := &card{table{colour: a.coloured()}}
+	c := &card{table{out: a.out}}
 	c.line("task", info.ID)
 	c.line("func", info.Func)
-	c.line("status", c.status(info.Status)+waiting(info))
-	c.line("reason", printable(info.Reason))
-	c.line("title", printable(info.Title))
-	c.line("description", printable(info.Description))
+	c.line("status", c.status(info.Status)+styled(plain(waiting(info))))
+	c.line("reason", info.Reason)
+	c.line("title", info.Title)
+	c.line("description", info.Description)
 	c.line("tags", tagText(info.Tags))
-	c.line("session", printable(info.Session))
-	c.line("agent", printable(info.Agent))
+	c.line("session", info.Session)
+	c.line("agent", info.Agent)
 	c.line("source", sourceText(&info.Source))
 	c.line("turn", turnText(&info.Turn))
 	c.line("input", info.Turn.InputID)
@@ -76,7 +78,7 @@ func (a *app) show(info *perdure.Info) error {
 	c.line("updated", when(info.UpdatedAt))
 	c.line("ended", when(info.EndedAt))
 	c.line("kept until", moment(info.ExpiresAt))
-	if err := c.write(a.out); err != nil {
+	if err := c.write(); err != nil {
 		return err
 	}
 	return a.showMetadata(info)
@@ -86,14 +88,23 @@ func (a *app) showMetadata(info *perdure.Info) error {
 	if len(info.Metadata) == 0 {
 		return nil
 	}
-	c := &card{table{colour: a.coloured()}}
+	c := &card{table{out: a.out}}
 	for _, key := range slices.Sorted(maps.Keys(info.Metadata)) {
-		c.line("  "+printable(key), shorten(printable(string(info.Metadata[key])), maxValue))
+		c.line("  "+key, shorten(valueText(info.Metadata[key]), maxValue))
 	}
 	if _, err := io.WriteString(a.out, "metadata\n"); err != nil {
 		return err
 	}
-	return c.write(a.out)
+	return c.write()
+}
+
+// valueText is a metadata value in one line: of a string, what it says.
+func valueText(value json.RawMessage) string {
+	var text string
+	if json.Unmarshal(value, &text) == nil && text != "" {
+		return text
+	}
+	return string(value)
 }
 
 // waiting says what a pending task waits for.
@@ -111,7 +122,7 @@ func waiting(info *perdure.Info) string {
 func tagText(tags map[string]string) string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(tags)) {
-		list = append(list, printable(k+"="+tags[k]))
+		list = append(list, k+"="+tags[k])
 	}
 	return strings.Join(list, ", ")
 }
@@ -124,7 +135,7 @@ func sourceText(s *perdure.Source) string {
 	if s.Host != "" {
 		text += " on " + s.Host
 	}
-	return printable(text)
+	return text
 }
 
 func turnText(t *perdure.CurrentTurn) string {

@@ -82,9 +82,9 @@ func (a *app) list(ctx context.Context, s *session, opts *perdure.ListOptions, a
 	t := a.newTable("ID", "FUNC", "STATUS", "TURN", "AGE", "TITLE")
 	for _, info := range tasks {
 		t.add(info.ID, info.Func, t.status(info.Status), strconv.FormatInt(info.Turn.Number, 10), age(info.CreatedAt),
-			shorten(printable(info.Title), maxTitle))
+			shorten(info.Title, maxTitle))
 	}
-	if err := t.write(a.out); err != nil {
+	if err := t.write(); err != nil {
 		return err
 	}
 	if opts.Limit > 0 && len(tasks) == opts.Limit && a.onTerminal() {
@@ -123,7 +123,7 @@ func (a *app) turns(ctx context.Context, s *session, id string, asJSON bool) err
 		t.add(strconv.FormatInt(turn.Number, 10), turn.InputID, t.status(turn.Status), or(string(turn.Entry), "-"),
 			strconv.Itoa(turn.Attempt), strconv.Itoa(turn.Recoveries), age(turn.AcceptedAt), took(turn), brief(turn))
 	}
-	return t.write(a.out)
+	return t.write()
 }
 
 // took says how long a turn ran.
@@ -138,9 +138,9 @@ func took(turn *perdure.TurnInfo) string {
 func brief(turn *perdure.TurnInfo) string {
 	switch {
 	case turn.Error != nil:
-		return shorten(printable(turn.Error.Message), maxTitle)
+		return shorten(turn.Error.Message, maxTitle)
 	case turn.Reason != "":
-		return shorten(printable(turn.Reason), maxTitle)
+		return shorten(turn.Reason, maxTitle)
 	case len(turn.Output) > 0:
 		return fmt.Sprintf("output of %s", bytesText(int64(len(turn.Output))))
 	}

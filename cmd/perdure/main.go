@@ -16,7 +16,7 @@ const heapFloor = 64 << 20
 
 func main() {
 	floor := make([]byte, heapFloor)
-	a := &app{in: os.Stdin, out: os.Stdout, errOut: os.Stderr, environ: os.Environ()}
+	a := newApp(os.Stdin, os.Stdout, os.Stderr, os.Environ())
 	code := a.run(context.Background(), os.Args[1:])
 	runtime.KeepAlive(floor)
 	os.Exit(code)

@@ -36,7 +36,7 @@ func (a *app) migrateCommand() *cobra.Command {
 			case db == "":
 				return usage("--db is missing: the URL of a Postgres database")
 			}
-			return pgstore.Migrate(ctx, db, "")
+			return stores.Redacted(pgstore.Migrate(ctx, db, ""))
 		},
 	}
 	c.Flags().StringVar(&db, "db", "", "the URL of the Postgres `DATABASE`")
@@ -51,7 +51,7 @@ func (a *app) printMigration(ctx context.Context, db string) error {
 		script, err = pgstore.Missing(ctx, db, "")
 	}
 	if err != nil {
-		return err
+		return stores.Redacted(err)
 	}
 	_, err = fmt.Fprint(a.out, script)
 	return err

@@ -3,28 +3,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
-	"unicode"
 
 	"charm.land/lipgloss/v2"
-	"github.com/mattn/go-isatty"
 
 	"github.com/perdure/perdure"
 )
-
-// onTerminal reports whether the output goes to a person.
-func (a *app) onTerminal() bool {
-	f, ok := a.out.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd())
-}
-
-// coloured reports whether the output may have colours.
-func (a *app) coloured() bool {
-	return a.onTerminal() && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb"
-}
 
 // printJSON writes a value for programs.
 func (a *app) printJSON(v any) error {
@@ -34,50 +19,56 @@ func (a *app) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-// table is text in columns; the last one is as wide as it likes.
+// table is text in columns, for people wherever it goes; the last one is as wide as it likes.
 type table struct {
-	colour bool
-	rows   [][]string
+	out  *screen
+	rows [][]styled
 }
 
 func (a *app) newTable(head ...string) *table {
-	t := &table{colour: a.coloured()}
+	t := &table{out: a.out}
+	cells := make([]any, len(head))
 	for i := range head {
-		head[i] = t.paint(head[i], lipgloss.NewStyle().Bold(true))
+		cells[i] = t.out.style(head[i], lipgloss.NewStyle().Bold(true))
 	}
-	t.add(head...)
+	t.add(cells...)
 	return t
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
-
-// paint puts a style on a cell, on a terminal that has colours.
-func (t *table) paint(cell string, style lipgloss.Style) string {
-	if !t.colour {
-		return cell
+// add adds a row. A cell is a text, or styled already.
+func (t *table) add(cells ...any) {
+	row := make([]styled, len(cells))
+	for i, cell := range cells {
+		if text, ok := cell.(styled); ok {
+			row[i] = text
+			continue
+		}
+		row[i] = styled(plain(fmt.Sprint(cell)))
 	}
-	return style.Render(cell)
+	t.rows = append(t.rows, row)
 }
 
-func (t *table) status(s perdure.Status) string { return t.paint(string(s), statusStyle(s)) }
+func (t *table) status(s perdure.Status) styled { return t.out.style(string(s), statusStyle(s)) }
 
-func (t *table) write(w io.Writer) error {
+func (t *table) write() error {
+	if len(t.rows) == 0 {
+		return nil
+	}
 	widths := make([]int, len(t.rows[0]))
 	for _, row := range t.rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], lipgloss.Width(cell))
+			widths[i] = max(widths[i], lipgloss.Width(string(cell)))
 		}
 	}
 	var b strings.Builder
 	for _, row := range t.rows {
 		line := ""
 		for i, cell := range row {
-			line += cell + strings.Repeat(" ", widths[i]-lipgloss.Width(cell)+2)
+			line += string(cell) + strings.Repeat(" ", widths[i]-lipgloss.Width(string(cell))+2)
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return t.out.show(styled(b.String()))
 }
 
 // statusStyle returns the colour of a status: one of the terminal's own sixteen.
@@ -87,28 +78,6 @@ func statusStyle(s perdure.Status) lipgloss.Style {
 		perdure.Failed: "1", perdure.Terminated: "1", perdure.Refused: "1", perdure.Parked: "5", perdure.Cancelled: "8",
 	}
 	return lipgloss.NewStyle().Foreground(lipgloss.Color(colours[s]))
-}
-
-// printable takes out of a text what a terminal would act on.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', r == '\t':
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
-			return '?'
-		}
-		return r
-	}, s)
-}
-
-// printableText is printable for texts of several lines.
-func printableText(s string) string {
-	lines := strings.Split(s, "\n")
-	for i := range lines {
-		lines[i] = printable(lines[i])
-	}
-	return strings.Join(lines, "\n")
 }
 
 // shorten cuts a text to a number of characters.

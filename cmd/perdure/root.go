@@ -4,21 +4,35 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/perdure/perdure/internal/stores"
 )
 
 // app is one call of the program.
 type app struct {
 	in          io.Reader
-	out, errOut io.Writer
+	out, errOut *screen
 	environ     []string
 
 	entered bool // the command line has been understood
 	target  target
 }
+
+// newApp returns a call with this input, output and environment.
+func newApp(in io.Reader, out, errOut *os.File, environ []string) *app {
+	a := &app{in: in, environ: environ}
+	colour := a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb"
+	a.out, a.errOut = newScreen(out, false, colour), newScreen(errOut, true, colour)
+	return a
+}
+
+// onTerminal reports whether the output goes to a person.
+func (a *app) onTerminal() bool { return a.out.people }
 
 // run runs the command and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
@@ -49,7 +63,7 @@ const rootExample = `  perdure serve --examples                      run the exa
 
 // Exit codes, as every help text tells them.
 const exitHelp = `
-Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 not found; 4 conflict.
+Exit codes: 0 done; 1 failed; 2 wrong usage or input; 3 not found; 4 conflict ("perdure help exit-codes").
 Environment: PERDURE_URL, PERDURE_TOKEN, NO_COLOR.
 `
 
@@ -66,7 +80,7 @@ func (a *app) rootCommand() *cobra.Command {
 	a.add(root, "tasks", a.startCommand(), a.steerCommand(), a.chatCommand(), a.waitCommand(), a.tailCommand(), a.lsCommand(), a.getCommand(), a.turnsCommand(),
 		a.cancelCommand(), a.terminateCommand(), a.resumeCommand(), a.rmCommand())
 	a.add(root, "server", a.serveCommand(), a.migrateCommand(), a.exportCommand(), a.importCommand(), a.workersCommand(), a.funcsCommand(), a.doctorCommand(), a.benchCommand(), a.versionCommand())
-	root.AddCommand(a.benchChildCommand())
+	root.AddCommand(a.benchChildCommand(), &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp})
 	root.SetHelpCommandGroupID("server")
 	root.SetCompletionCommandGroupID("server")
 	return root
@@ -88,12 +102,22 @@ func (a *app) add(root *cobra.Command, group string, commands ...*cobra.Command)
 	}
 }
 
-// checkFlags refuses values that would otherwise mean that the flag is not there.
+// checkFlags refuses values that would otherwise mean that the flag is not there, and reads --db.
 func checkFlags(c *cobra.Command) (err error) {
 	c.Flags().Visit(func(f *pflag.Flag) {
+		if err != nil {
+			return
+		}
 		switch value := f.Value.String(); {
-		case (f.Name == "db" || f.Name == "input-id") && value == "":
-			err = usage("--%s must not be empty", f.Name)
+		case f.Name == "db":
+			var db string
+			if db, err = stores.Resolve(value); err != nil {
+				err = usage("--db: %w", err)
+				return
+			}
+			err = f.Value.Set(db)
+		case f.Name == "input-id" && value == "":
+			err = usage("--input-id must not be empty")
 		case f.Name == "turn" && (value == "0" || strings.HasPrefix(value, "-")):
 			err = usage("--turn %s: the turns of a task have numbers from 1", value)
 		}
@@ -114,5 +138,5 @@ func (a *app) getenv(name string) string {
 
 // say tells the user something beside the output.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.errOut, "perdure: "+format+"\n", args...)
+	fmt.Fprintf(a.errOut, "perdure: %s\n", plain(fmt.Sprintf(format, args...)))
 }

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +28,7 @@ type settings struct {
 	onlyAPI, onlyWorker bool
 	noMigrate           bool
 	allowNetworkFS      bool
+	waitForDB           time.Duration
 	modelURL, modelName string
 	modelDelay          time.Duration
 	maxRunning          int
@@ -50,9 +49,12 @@ are made or migrated at the start, unless --no-migrate is given (see "perdure mi
 With --only-api it runs no funcs: it starts, steers and watches tasks that other servers run. With
 --only-worker it runs funcs and serves no more than /healthz, /readyz and /metrics.
 
-SIGTERM or SIGINT drains: new starts are refused, handlers are asked to wrap up, what is still running
+A Postgres database that does not answer yet is waited for, up to --wait-for-db; a refusal, such as a wrong
+password, ends the program at once.
+
+SIGTERM, SIGINT or SIGHUP drains: new starts are refused, handlers are asked to wrap up, what is still running
 after --drain goes back to the store for the next server, and the program exits 0 (1 if a handler ignored
-all of that). A second signal ends it at once; nothing that was acknowledged is lost by that.
+all of that). A second SIGTERM or SIGINT ends it at once; nothing that was acknowledged is lost by that.
 
 There is no authentication yet, so it listens on loopback addresses only.
 
@@ -79,6 +81,7 @@ func (a *app) serveCommand() *cobra.Command {
 	flags.StringVar(&set.db, "db", "perdure.db", "what keeps the tasks: a SQLite file, or the URL of a Postgres `DATABASE`")
 	flags.BoolVar(&set.noMigrate, "no-migrate", false, "do not make or change the tables of a Postgres database")
 	flags.BoolVar(&set.allowNetworkFS, "allow-network-fs", false, "open a SQLite file on NFS or SMB, where its locks do not hold: work may be lost")
+	flags.DurationVar(&set.waitForDB, "wait-for-db", time.Minute, "how long to wait for a Postgres database that does not answer; 0: not at all")
 	flags.BoolVar(&set.onlyAPI, "only-api", false, "run no funcs")
 	flags.BoolVar(&set.onlyWorker, "only-worker", false, "serve no API, only /healthz, /readyz and /metrics")
 	flags.StringVar(&set.listen, "listen", "127.0.0.1:8088", "the `ADDRESS` to serve at; port 0 takes a free one")
@@ -107,9 +110,21 @@ type server struct {
 	listen net.Listener
 }
 
-func (a *app) serve(ctx context.Context, set *settings) error {
+func (a *app) serve(ctx context.Context, set *settings) (err error) {
 	s := &server{app: a, set: set}
-	if err := s.open(ctx); err != nil {
+	if err := s.set.validate(); err != nil {
+		return err
+	}
+	defer a.steadyOutput()()
+	if s.log, err = s.logger(); err != nil {
+		return err
+	}
+	ctx, stop := s.untilSignal(ctx)
+	defer stop()
+	switch err := s.open(ctx); {
+	case err != nil && ctx.Err() != nil: // told to end before it began
+		return s.close()
+	case err != nil:
 		return errors.Join(err, s.close())
 	}
 	return errors.Join(s.run(ctx), s.close())
@@ -117,16 +132,10 @@ func (a *app) serve(ctx context.Context, set *settings) error {
 
 // open makes all that can fail before anything runs.
 func (s *server) open(ctx context.Context) (err error) {
-	if err := s.set.validate(); err != nil {
-		return err
-	}
-	if s.log, err = s.logger(); err != nil {
+	if s.store, err = s.openStore(ctx); err != nil {
 		return err
 	}
 	if s.listen, err = listen(s.set.listen); err != nil {
-		return err
-	}
-	if s.store, err = s.openStore(ctx); err != nil {
 		return err
 	}
 	s.warn(ctx)
@@ -148,11 +157,6 @@ func (s *server) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// openStore opens the store, and makes or migrates it unless told not to.
-func (s *server) openStore(ctx context.Context) (store.Store, error) {
-	return stores.Open(ctx, s.set.db, &stores.Options{Existing: s.set.noMigrate, AllowNetworkFS: s.set.allowNetworkFS, Logger: s.log})
-}
-
 // warn logs what of the store's settings puts acknowledged work at risk.
 func (s *server) warn(ctx context.Context) {
 	w, ok := s.store.(warner)
@@ -168,10 +172,11 @@ func (s *server) warn(ctx context.Context) {
 	}
 }
 
-func (set *settings) validate() error {
+func (set *settings) validate() (err error) {
+	if set.db, err = stores.Resolve(set.db); err != nil {
+		return usage("--db: %w", err)
+	}
 	switch {
-	case !stores.IsPostgres(set.db) && strings.Contains(set.db, "://"):
-		return usage("--db %s: it must be the path of a SQLite file, or a URL that begins with postgres://", stores.Name(set.db))
 	case set.noMigrate && !stores.IsPostgres(set.db):
 		return usage("--no-migrate: it is for Postgres databases; %s is a file", set.db)
 	case set.onlyAPI && set.onlyWorker:
@@ -180,6 +185,8 @@ func (set *settings) validate() error {
 		return usage("--max-running: must be at least 1, not %d", set.maxRunning)
 	case set.maxRecoveries < 1:
 		return usage("--max-recoveries: must be at least 1, not %d", set.maxRecoveries)
+	case set.waitForDB < 0:
+		return usage("--wait-for-db: must not be %v", set.waitForDB)
 	case set.drain <= 0:
 		return usage("--drain: must be more than 0, not %v", set.drain)
 	case set.modelDelay < 0:
@@ -189,7 +196,7 @@ func (set *settings) validate() error {
 	case set.lease <= 0:
 		return usage("--lease: must be more than 0, not %v", set.lease)
 	}
-	return nil
+	return checkAddress(set.listen)
 }
 
 // model is what answers in the chat example.
@@ -215,15 +222,20 @@ func (s *server) logger() (*slog.Logger, error) {
 	return nil, usage("--log-format %q: it can be text or json", s.set.logFormat)
 }
 
-// listen takes a port of a loopback address.
-func listen(address string) (net.Listener, error) {
+// checkAddress refuses what is no loopback address.
+func checkAddress(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, usage("--listen %q: it must be HOST:PORT, such as 127.0.0.1:8088", address)
+		return usage("--listen %q: it must be HOST:PORT, such as 127.0.0.1:8088", address)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, usage("--listen %s: refused: there is no authentication yet, so only loopback addresses, such as 127.0.0.1:8088, may be served at", address)
+		return usage("--listen %s: refused: there is no authentication yet, so only loopback addresses, such as 127.0.0.1:8088, may be served at", address)
 	}
+	return nil
+}
+
+// listen takes a port.
+func listen(address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen at %s: the port is in use by another program", address)
@@ -234,7 +246,7 @@ func listen(address string) (net.Listener, error) {
 // run serves until a signal comes or the engine gives up, then drains: the engine refuses new starts and
 // lets its turns end while the API still answers, and only then is the API shut.
 func (s *server) run(ctx context.Context) error {
-	ctx, stop := s.untilSignal(ctx)
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.eng.Run(ctx) }()
@@ -253,24 +265,6 @@ func (s *server) run(ctx context.Context) error {
 		stop()
 		return errors.Join(fmt.Errorf("serve HTTP: %w", err), <-stopped)
 	}
-}
-
-// untilSignal returns a context that ends with the first signal. The second ends the process.
-func (s *server) untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		select {
-		case sig := <-signals:
-			s.log.Info("draining", "signal", sig.String(), "drain", s.set.drain)
-			cancel()
-			<-signals
-			os.Exit(exitFailed)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }
 
 // readyPoll is how often the engine is asked whether it is ready.
@@ -305,7 +299,7 @@ func (s *server) announce() {
 	if s.set.onlyAPI {
 		runs = "run by others"
 	}
-	fmt.Fprintf(s.app.out, "perdure: ready at http://%s, db %s, funcs: %s\n", s.listen.Addr(), stores.Name(s.set.db), runs)
+	fmt.Fprintf(s.app.out, "perdure: ready at http://%s, db %s, funcs: %s\n", s.listen.Addr(), plain(stores.Name(s.set.db)), runs)
 }
 
 // lastAnswers is how long answers under way may take when the engine has stopped.

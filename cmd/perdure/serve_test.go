@@ -50,12 +50,11 @@ func TestServeRefusesWhatItCannotServe(t *testing.T) {
 		"a text file":           {"--listen 127.0.0.1:0 --db " + text, 1, "not a SQLite database"},
 		"a folder":              {"--listen 127.0.0.1:0 --db " + s.dir, 1, "is a directory"},
 		"a missing folder":      {"--listen 127.0.0.1:0 --db no/such/x.db", 1, "no/such"},
-		"another database":      {"--listen 127.0.0.1:0 --db mysql://x", 2, "begins with postgres://"},
-		"no database":           {"--listen 127.0.0.1:0 --db postgres://127.0.0.1:1/x", 1, "127.0.0.1"},
-		"a bad URL":             {"--listen 127.0.0.1:0 --db postgres://x:y:z", 1, "open store"},
+		"another database":      {"--listen 127.0.0.1:0 --db mysql://x", 2, "begins with postgres://, not with mysql://"},
+		"no database":           {"--listen 127.0.0.1:0 --wait-for-db 0 --db postgres://127.0.0.1:1/x", 1, "127.0.0.1"},
+		"a bad URL":             {"--listen 127.0.0.1:0 --db postgres://x:y:z", 2, "not a valid URL"},
 		"nothing":               {"--listen 127.0.0.1:0 --only-api --only-worker", 2, "nothing to do"},
 		"no migration":          {"--listen 127.0.0.1:0 --db o.db --no-migrate", 2, "--no-migrate"},
-		"a file with two names": {"--listen 127.0.0.1:0 --db " + linked, 1, "2 names (hard links)"},
 		"a level":               {"--listen 127.0.0.1:0 --log-level loud", 2, "--log-level"},
 		"a format":              {"--listen 127.0.0.1:0 --log-format xml", 2, "--log-format"},
 		"a short lease":         {"--listen 127.0.0.1:0 --db o.db --lease 1ms", 2, "Lease"},
@@ -64,6 +63,7 @@ func TestServeRefusesWhatItCannotServe(t *testing.T) {
 		"no config":             {"--config none.yaml", 2, "none.yaml"},
 		"an unknown setting":    {"--config " + config, 2, "max-runing: there is no such setting"},
 		"an argument":           {"now", 2, "unknown command"},
+		"a file with two names": {"--listen 127.0.0.1:0 --db " + linked, 1, "2 names (hard links)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.do(append([]string{"serve"}, strings.Fields(c.args)...)...).wants(t, c.code, c.want)

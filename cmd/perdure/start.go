@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -35,8 +34,8 @@ const startLong = `Start gives a func an input and prints the task's ID. A new t
 is suspended it goes on with the input; if it is running and its func can be steered, the input is
 queued behind the running turn.
 
-With --wait it waits for the outcome and prints the output instead, as JSON, and the ID on standard
-error. On a terminal an output's "report" is printed as text. The wait outlasts a restart of the server.
+With --wait it waits for the outcome and prints the output instead, as "perdure wait" does, and the ID on
+standard error. The wait outlasts a restart of the server.
 With --follow it prints what the turn emits, as tail does, until its end; with --wait too, the output after that.
 
 It exits 0 when the turn has completed or suspended, and 1 when it has failed or was stopped.`
@@ -135,10 +134,10 @@ func readInput(arg string, in io.Reader) (json.RawMessage, error) {
 	switch path, isFile := strings.CutPrefix(arg, "@"); {
 	case arg == "-":
 		where = "standard input"
-		input, err = io.ReadAll(in)
+		input, err = readAll(in)
 	case isFile:
 		where = path
-		input, err = os.ReadFile(path)
+		input, err = readFile(path)
 	}
 	if err != nil {
 		return nil, usage("--input: %w", err)

@@ -38,10 +38,10 @@ func (a *app) workers(ctx context.Context, s *session, asJSON bool) error {
 	}
 	t := a.newTable("WORKER", "HOST", "PID", "RUNNING", "AGE", "BEAT", "FUNCS")
 	for _, w := range workers {
-		t.add(w.ID, printable(w.Host), strconv.Itoa(w.PID), strconv.Itoa(w.Running), age(w.StartedAt), age(w.BeatAt),
+		t.add(w.ID, w.Host, strconv.Itoa(w.PID), strconv.Itoa(w.Running), age(w.StartedAt), age(w.BeatAt),
 			strings.Join(w.Funcs, ", "))
 	}
-	return t.write(a.out)
+	return t.write()
 }
 
 func (a *app) funcsCommand() *cobra.Command {
@@ -72,7 +72,7 @@ func (a *app) funcs(ctx context.Context, s *session, asJSON bool) error {
 	for _, f := range funcs {
 		t.add(f.Name, strconv.Itoa(f.Running), kind(&f))
 	}
-	return t.write(a.out)
+	return t.write()
 }
 
 func kind(f *perdure.FuncInfo) string {

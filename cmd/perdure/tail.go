@@ -163,15 +163,12 @@ func reasonOf(e perdure.Event) string {
 	if e.Reason == "" {
 		return ""
 	}
-	return ": " + printable(e.Reason)
+	return ": " + e.Reason
 }
 
 // message prints what was emitted: a text as it is, anything else as a line of JSON.
 func (p *printer) message(e perdure.Event) error {
 	if text, ok := textOf(e.Data); ok {
-		if p.terminal {
-			text = printableText(text)
-		}
 		if text != "" {
 			p.inText = !strings.HasSuffix(text, "\n")
 		}
@@ -205,11 +202,8 @@ func (p *printer) endLine() {
 // note tells something on standard error, in a line of its own.
 func (p *printer) note(format string, args ...any) {
 	p.endLine()
-	text := fmt.Sprintf(format, args...)
-	if p.a.coloured() {
-		text = lipgloss.NewStyle().Faint(true).Render(text)
-	}
-	p.a.say("%s", text)
+	text := p.a.errOut.style("perdure: "+fmt.Sprintf(format, args...), lipgloss.NewStyle().Faint(true))
+	p.a.errOut.show(text + "\n")
 }
 
 // followStart prints the events of a turn that was just started.

@@ -23,7 +23,10 @@ func (a *app) waitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "wait ID", Short: "Wait for a task's outcome, and print the output", Args: cobra.ExactArgs(1),
 		Long: `Wait waits until the task's current (else last) turn has ended, and prints its output, as "start --wait"
-does. It may be called at any time, any number of times, also long after the end.`,
+does. It may be called at any time, any number of times, also long after the end.
+
+On a terminal the output is laid out for people: its "report" as text if it has one, else strings without
+quotes and escapes, and what is long indented. In a file or a pipe, and with --json, it is JSON.`,
 		Example: `  perdure wait order-7
   perdure wait conv-1 --turn 3 --timeout 1m`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -86,13 +89,17 @@ func (a *app) printOutcome(o *perdure.Outcome, asJSON bool) error {
 		return failure(o)
 	}
 	if o.Status == perdure.Suspended {
-		a.say("task %s is suspended: %s", o.TaskID, printable(o.Reason))
+		a.say("task %s is suspended: %s", o.TaskID, o.Reason)
 	}
-	if report, ok := reportOf(o.Output); ok && a.onTerminal() && !asJSON {
-		_, err := io.WriteString(a.out, strings.TrimRight(printableText(report), "\n")+"\n")
-		return err
+	if asJSON || !a.onTerminal() {
+		return a.printJSON(o.Output)
 	}
-	return a.printJSON(o.Output)
+	text := readable(o.Output)
+	if report, ok := reportOf(o.Output); ok {
+		text = strings.TrimRight(report, "\n") + "\n"
+	}
+	_, err := io.WriteString(a.out, text)
+	return err
 }
 
 // failure is the error of a turn without output.

@@ -4,31 +4,11 @@ package stores
 import (
 	"context"
 	"log/slog"
-	"net/url"
-	"strings"
 
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/pgstore"
 	"github.com/perdure/perdure/store/sqlitestore"
 )
-
-// IsPostgres reports whether db is the URL of a Postgres database.
-func IsPostgres(db string) bool {
-	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
-}
-
-// Name is db as it may be shown: without a password.
-func Name(db string) string {
-	u, err := url.Parse(db)
-	if err != nil || !IsPostgres(db) {
-		return db
-	}
-	if q := u.Query(); q.Has("password") {
-		q.Set("password", "xxxxx")
-		u.RawQuery = q.Encode()
-	}
-	return u.Redacted()
-}
 
 // Options say how a store is opened. The zero value, and nil, open and make where it is missing what db names.
 type Options struct {
@@ -54,7 +34,7 @@ func Open(ctx context.Context, db string, opts *Options) (store.Store, error) {
 // opened keeps a nil store from becoming an interface that is not nil.
 func opened[S store.Store](st S, err error) (store.Store, error) {
 	if err != nil {
-		return nil, err
+		return nil, Redacted(err)
 	}
 	return st, nil
 }

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/perdure/perdure/internal/stores"
+	"github.com/perdure/perdure/store"
+)
+
+// untilSignal returns a context that ends with the first SIGTERM, SIGINT or SIGHUP. The second SIGTERM or SIGINT
+// ends the process. A SIGHUP never is the second: one terminal that closes may send several, and systemd one behind
+// its SIGTERM. One that was ignored at the start, as by nohup, stays so.
+func (s *server) untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 3)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	over := make(chan struct{})
+	go func() {
+		for asked := 0; asked < 2; {
+			select {
+			case sig := <-signals:
+				if ctx.Err() == nil {
+					s.log.Info("draining", "signal", sig.String(), "drain", s.set.drain)
+					cancel()
+				}
+				if sig != syscall.SIGHUP {
+					asked++
+				}
+			case <-over:
+				return
+			}
+		}
+		os.Exit(exitFailed)
+	}()
+	return ctx, func() { signal.Stop(signals); close(over); cancel() }
+}
+
+// outlivePipes makes writes to a pipe whose reader has gone fail. Else the first one to standard output or standard
+// error would end the process, whatever runs. Programs that handlers start are not concerned: a handled signal is
+// back at its default there, an ignored one would not be.
+func outlivePipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// steadyOutput makes standard output and standard error of a server such that nobody waits for their readers for
+// long. It returns what waits for them at the end.
+func (a *app) steadyOutput() (flush func()) {
+	outlivePipes()
+	out, errOut := &steady{w: a.out.w}, &steady{w: a.errOut.w}
+	a.out.w, a.errOut.w = out, errOut
+	return func() { out.flush(); errOut.flush() }
+}
+
+// How often a database is tried that is not there yet, and how often that is told.
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = time.Second
+	tellRetry  = 15 * time.Second
+)
+
+// openStore opens the store, and makes or migrates it unless told not to. A database that does not answer yet is
+// waited for.
+func (s *server) openStore(ctx context.Context) (store.Store, error) {
+	begun, told, pause := time.Now(), time.Time{}, firstRetry
+	for {
+		st, err := stores.Open(ctx, s.set.db, &stores.Options{Existing: s.set.noMigrate, AllowNetworkFS: s.set.allowNetworkFS, Logger: s.log})
+		if err == nil || ctx.Err() != nil || !stores.IsPostgres(s.set.db) || !stores.Absent(err) || time.Since(begun) >= s.set.waitForDB {
+			return st, err
+		}
+		if time.Since(told) >= tellRetry {
+			told = time.Now()
+			s.log.Warn("waiting for the database", "db", stores.Name(s.set.db), "err", message(err), "wait", s.set.waitForDB)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, lastRetry)
+	}
+}
