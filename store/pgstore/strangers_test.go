@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,6 +39,11 @@ func (s started) none(t *testing.T) {
 	}
 }
 
+// some reports whether one has been answered.
+func (s started) some() bool {
+	return slices.ContainsFunc(s, func(c chan error) bool { return len(c) > 0 })
+}
+
 // all waits until each has been answered, and returns the errors.
 func (s started) all() (errs []error) {
 	for _, c := range s {
@@ -47,7 +53,8 @@ func (s started) all() (errs []error) {
 }
 
 // open has transactions of callers' begun that hold tasks: new ones, rows, and a steer of a running task. It returns
-// operations that wait for them, more than there are connections to wait on, and what ends the transactions.
+// operations that wait for them, more than there are connections to wait on, and what ends the transactions. On a slow
+// machine the first may have been refused before the last waits.
 func open(t *testing.T, s *Store) (waiting *started, end func()) {
 	t.Helper()
 	tx := begin(t)
@@ -74,7 +81,7 @@ func open(t *testing.T, s *Store) (waiting *started, end func()) {
 		_, err := s.Delete(t.Context(), &store.DeleteRequest{TaskID: "row", RequestID: "r"})
 		return err
 	})
-	for s.writer.waiting() < len(*waiting) {
+	for s.writer.waiting() < len(*waiting) && !waiting.some() {
 		runtime.Gosched()
 	}
 	return waiting, func() { commit(t, tx) }
