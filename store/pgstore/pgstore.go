@@ -138,10 +138,7 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if !saysMaxConns(url) {
 		config.MaxConns = int32(given.poolConns())
 	}
-	config.PingTimeout = answerWithin
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = answerWithin
-	}
+	answersSoon(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -153,6 +150,14 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	}
 	s.owned = true
 	return s, nil
+}
+
+// answersSoon bounds how long a server may take to accept a connection, and to show that one still lives.
+func answersSoon(config *pgxpool.Config) {
+	config.PingTimeout = answerWithin
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = answerWithin
+	}
 }
 
 // takeSchema takes the schema out of what a URL says; the server does not know that parameter.
@@ -190,6 +195,7 @@ func (s *Store) openLanes(ctx context.Context) (err error) {
 	for _, lane := range []**pgxpool.Pool{&s.beats, &s.polls} {
 		config := s.pool.Config()
 		config.MaxConns, config.MinConns, config.MinIdleConns = 1, 0, 0
+		answersSoon(config)
 		if *lane, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 			return err
 		}

@@ -170,6 +170,46 @@ func TestWhatIsHeldTooLongIsRefusedByName(t *testing.T) {
 	}
 }
 
+// However many operations wait for a task that somebody holds, one looks whether it is free. They leave the ways of others
+// free, and have no more than their time.
+func TestOneOfThoseThatWaitForATaskLooks(t *testing.T) {
+	s, _ := pair(t)
+	register(t, s, "w")
+	lease := leased(t, s, "running-1", "w", 0)
+	mustOffer(t, s, offerReq("row"))
+	s.writer.limit = time.Hour
+	waiting, end := open(t, s)
+	for range aloneOps { // what waits must not need them
+		s.writer.alone <- struct{}{}
+	}
+	s.writer.limit = 20 * time.Millisecond
+	held := &started{}
+	for i := range 100 {
+		held.send(func() error {
+			_, err := s.Signal(t.Context(), &store.SignalRequest{TaskID: "row", Kind: store.Cancel, RequestID: fmt.Sprint("c", i)})
+			return err
+		})
+	}
+	for _, err := range held.all() {
+		if _, ok := errors.AsType[*store.LockedError](err); !ok {
+			t.Errorf("got %v, want that the task is held", err)
+		}
+	}
+	for range aloneOps {
+		<-s.writer.alone
+	}
+	end()
+	for _, err := range waiting.all() {
+		if err != nil && !errors.Is(err, store.ErrQueueFull) {
+			t.Errorf("after the commit: %v", err)
+		}
+	}
+	if _, err := s.Settle(t.Context(), completing(lease, "1")); err != nil {
+		t.Errorf("after the commit: %v", err)
+	}
+	same(t, "tasks that are still waited for", len(s.writer.held), 0)
+}
+
 // Tasks of a dead worker are put back beside one that a stranger holds, and that one when it is free.
 func TestAHeldTaskDoesNotKeepOthersOfADeadWorker(t *testing.T) {
 	s, _ := pair(t)
