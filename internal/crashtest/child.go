@@ -92,9 +92,10 @@ func readOwn(path string) http.HandlerFunc {
 	}
 }
 
-// noteEntry writes a handler's entry into the journal.
+// noteEntry writes a handler's entry into the journal. Its line begins with a line's end: a kill may have cut the one
+// before it in two.
 func noteEntry(journal io.Writer, turn *perdure.Scope) error {
-	line := fmt.Sprintf("%s %d %d %s %d\n", turn.TaskID(), turn.Number(), turn.Epoch(), turn.Entry(), os.Getpid())
+	line := fmt.Sprintf("\n%s %d %d %s %d\n", turn.TaskID(), turn.Number(), turn.Epoch(), turn.Entry(), os.Getpid())
 	_, err := io.WriteString(journal, line)
 	return err
 }

@@ -122,15 +122,41 @@ func (p *place) visits() []visit {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	var all []visit
-	for line := range strings.Lines(string(b)) {
-		v, err := parseVisit(line)
+	all, err := parseJournal(string(b))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return all
+}
+
+// parseJournal leaves out lines that were cut in two: they have no end, but another one begins after them.
+func parseJournal(text string) (all []visit, err error) {
+	text = strings.TrimRight(text[:strings.LastIndex(text, "\n")+1], "\n")
+	if text == "" {
+		return nil, nil
+	}
+	for lines := range strings.SplitSeq(text, "\n\n") {
+		whole := lines[strings.LastIndex(lines, "\n")+1:]
+		v, err := parseVisit(whole)
 		if err != nil {
-			p.t.Fatal(err)
+			return nil, err
 		}
 		all = append(all, v)
 	}
-	return all
+	return all, nil
+}
+
+func TestALineThatAKillCutsIsLeftOut(t *testing.T) {
+	all, err := parseJournal("\na 1 1 fresh 7\n\nb 1 1 re\nc 1 2 recovered 8\n\nd 1 3 fresh 8\n")
+	if err != nil || len(all) != 3 || all[1].task != "c" {
+		t.Errorf("got %v, %v", all, err)
+	}
+	if all, err := parseJournal("\na 1 1 fresh 7\n\nb 1 1 re"); err != nil || len(all) != 1 {
+		t.Errorf("got %v, %v for a last line that was cut", all, err)
+	}
+	if all, err := parseJournal("\na 1 1 fresh 7\n\nb 1 1 re\n\nc 1 2 recovered 8\n"); err == nil {
+		t.Errorf("got %v for a line that lacks something and was not cut", all)
+	}
 }
 
 func (p *place) run(task string, in Work) (perdure.Result[Done], error) {

@@ -11,7 +11,7 @@ type early struct {
 const maxEarly = 1000
 
 // anyEpoch is for news to whichever turn of the task runs.
-const anyEpoch = 0
+const anyEpoch = -1
 
 // tell brings news to the turn that runs under a lease. The answer that gives the lease may still be on
 // its way here: then the turn hears it before its handler is entered.

@@ -133,6 +133,41 @@ func TestALateAnswerToASteerDoesNotInterruptItsOwnTurn(t *testing.T) {
 	})
 }
 
+// A steer of a task that has never been leased is no news for the turns that come after the one it waits behind.
+func TestNewsOfATaskThatWasNeverLeasedIsForNoLaterTurn(t *testing.T) {
+	opts := &rig.Options{MultiTurn: true, Steerable: true, MaxRunning: 1}
+	f := perdure.NewFunc[int, int]("f", opts)
+	g := perdure.NewFunc[int, int]("g", nil)
+	bubble.Test(t, func(t *testing.T) {
+		full, entered := make(chan struct{}), map[int]perdure.Causes{}
+		st := &held{Store: memstore.New()}
+		s := rig.Serve(t, st, perdure.Options{}, f.Bind(func(ctx context.Context, turn *rig.Turn) (int, error) {
+			if turn.Input() == 0 {
+				<-full
+				return 0, nil
+			}
+			entered[turn.Input()] = turn.Causes()
+			return 0, nil
+		}), g.Bind(func(context.Context, *rig.Turn) (int, error) { return 0, nil }))
+		rig.Start(t, s.Client, f, 0, "full")
+		release := st.hold("Offer")
+		started := make(chan struct{})
+		go func() { defer close(started); rig.Start(t, s.Client, g, 1, "held") }() // a lease that is on its way all the time
+		synctest.Wait()
+		st.kept.Set(nil)
+		for input := 1; input <= 2; input++ {
+			rig.StartWith(t, s.Client, f, input, &perdure.StartOptions{TaskID: "t"})
+		}
+		close(full)
+		rig.After(polled)
+		rig.Is(t, "causes of the turn that was steered", entered[1], perdure.Causes{Steered: true})
+		rig.Is(t, "causes of the turn after it", entered[2], perdure.Causes{})
+		rig.Is(t, "turns entered", len(entered), 2)
+		release()
+		<-started
+	})
+}
+
 // polled is when a worker has asked what there is for it.
 const polled = 1001 * time.Millisecond
 

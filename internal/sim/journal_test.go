@@ -200,7 +200,9 @@ func (j *Journal) told(a *perdure.Accepted, o *perdure.Outcome, err error) {
 			return
 		}
 		if !errors.Is(err, perdure.ErrParked) && !errors.Is(err, perdure.ErrNotFound) {
-			j.t.Errorf("turn %d of %s: no outcome: %v", a.Turn, a.TaskID, err)
+			task, _ := j.store.Get(context.Background(), a.TaskID)
+			workers, _ := j.store.Workers(context.Background())
+			j.t.Errorf("turn %d of %s: no outcome: %v; the turn is %+v, its task %+v, the workers %+v", a.Turn, a.TaskID, err, stored, task, workers)
 		}
 		return
 	}

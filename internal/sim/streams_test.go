@@ -11,7 +11,7 @@ import (
 // checkStream reads a task's whole stream in both views. Its numbers have no gap, and with the rewinds applied the
 // one is the other. Of each turn that has completed the messages are those of a run without crashes.
 func (j *Journal) checkStream(t *store.Task) {
-	raw, committed := j.events(t, false), j.events(t, true)
+	raw, committed := j.views(t)
 	var stands []store.Event
 	for i, e := range raw {
 		if want := max(t.FirstEvent, raw[0].Number) + int64(i); e.Number != want {
@@ -25,9 +25,6 @@ func (j *Journal) checkStream(t *store.Task) {
 				stands = append(stands, e)
 			}
 		}
-	}
-	same := func(a, b store.Event) bool {
-		return a.Number == b.Number && a.Kind == b.Kind && string(a.Data) == string(b.Data)
 	}
 	if !slices.EqualFunc(stands, committed, same) {
 		j.t.Errorf("E2: task %s: the stream with its rewinds applied is not the committed view:\n%v\n%v", t.ID, stands, committed)
@@ -49,6 +46,23 @@ func (j *Journal) checkStream(t *store.Task) {
 		if k.incarnation == t.Incarnation && told.Status == perdure.Completed {
 			j.checkSaid(told, k, said[k.turn])
 		}
+	}
+}
+
+func same(a, b store.Event) bool {
+	return a.Number == b.Number && a.Kind == b.Kind && string(a.Data) == string(b.Data)
+}
+
+// views reads both views of a stream as of one moment: it may be trimmed between two reads.
+func (j *Journal) views(t *store.Task) (raw, committed []store.Event) {
+	raw = j.events(t, false)
+	for {
+		committed = j.events(t, true)
+		again := j.events(t, false)
+		if slices.EqualFunc(raw, again, same) {
+			return raw, committed
+		}
+		raw = again
 	}
 }
 

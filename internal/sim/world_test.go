@@ -234,8 +234,9 @@ func (w *World) idle() {
 	w.t.Helper()
 	for slot := range w.running {
 		eng := w.at(slot).eng
-		if eng.Ready() != nil {
-			continue // it has just been started
+		if err := eng.Ready(); err != nil {
+			w.t.Errorf("process %d is not ready although nothing is broken any more: %v", slot, err)
+			continue
 		}
 		for _, c := range eng.Counters() {
 			if (c.Name == "turns_running" || c.Name == "callers_gone") && c.Value != 0 {

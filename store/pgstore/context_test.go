@@ -37,12 +37,12 @@ func lockedTask(t *testing.T, s *Store, sql string) (unlock func()) {
 	return func() { commit(t, tx) }
 }
 
-// waiting is how many operations of a store have met a lock and look again and again.
+// waiting is how many operations of a store wait for what others hold.
 func (w *writer) waiting() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, of := range w.held {
-		n += of
+		n += of.waiting
 	}
 	return n
 }
@@ -181,5 +181,15 @@ func TestNoAnswerIsNoContextsError(t *testing.T) {
 		if got := unanswered(err); errors.Is(got, err) || store.Definite(got) {
 			t.Errorf("%v is told as %v", err, got)
 		}
+	}
+}
+
+// A server that does not accept a connection holds up heartbeats and polls, of one connection each, for seconds.
+func TestNoConnectionIsWaitedForLong(t *testing.T) {
+	s := onPool(t, func(*pgxpool.Config) {})
+	for name, lane := range map[string]*pgxpool.Pool{"heartbeats": s.beats, "polls": s.polls} {
+		c := lane.Config()
+		same(t, "time to connect for "+name, c.ConnConfig.ConnectTimeout, answerWithin)
+		same(t, "time to answer for "+name, c.PingTimeout, answerWithin)
 	}
 }

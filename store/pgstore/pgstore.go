@@ -142,15 +142,20 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 		config.MaxConns = int32(given.poolConns())
 	}
 	guard(&config.ConnConfig.Config)
-	config.PingTimeout = answerWithin
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = answerWithin
-	}
+	answersSoon(config)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	return newStore(ctx, pool, pool, []*pgxpool.Pool{pool}, &given)
+}
+
+// answersSoon bounds how long a server may take to accept a connection, and to show that one still lives.
+func answersSoon(config *pgxpool.Config) {
+	config.PingTimeout = answerWithin
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = answerWithin
+	}
 }
 
 // takeSchema takes the schema out of what a URL says; the server does not know that parameter.
@@ -175,7 +180,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error)
 	guard(&config.ConnConfig.Config)
 	config.MaxConns = int32(given.writeConns())
 	config.MinConns, config.MinIdleConns = 0, 0
-	config.PingTimeout = answerWithin
+	answersSoon(config)
 	writes, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -214,6 +219,7 @@ func (s *Store) openLanes(ctx context.Context) (err error) {
 	for _, lane := range []**pgxpool.Pool{&s.beats, &s.polls} {
 		config := s.writes.Config()
 		config.MaxConns, config.MinConns, config.MinIdleConns = 1, 0, 0
+		answersSoon(config)
 		if *lane, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,6 +39,11 @@ func (s started) none(t *testing.T) {
 	}
 }
 
+// some reports whether one has been answered.
+func (s started) some() bool {
+	return slices.ContainsFunc(s, func(c chan error) bool { return len(c) > 0 })
+}
+
 // all waits until each has been answered, and returns the errors.
 func (s started) all() (errs []error) {
 	for _, c := range s {
@@ -47,7 +53,8 @@ func (s started) all() (errs []error) {
 }
 
 // open has transactions of callers' begun that hold tasks: new ones, rows, and a steer of a running task. It returns
-// operations that wait for them, more than there are connections to wait on, and what ends the transactions.
+// operations that wait for them, more than there are connections to wait on, and what ends the transactions. On a slow
+// machine the first may have been refused before the last waits.
 func open(t *testing.T, s *Store) (waiting *started, end func()) {
 	t.Helper()
 	tx := begin(t)
@@ -74,7 +81,7 @@ func open(t *testing.T, s *Store) (waiting *started, end func()) {
 		_, err := s.Delete(t.Context(), &store.DeleteRequest{TaskID: "row", RequestID: "r"})
 		return err
 	})
-	for s.writer.waiting() < len(*waiting) {
+	for s.writer.waiting() < len(*waiting) && !waiting.some() {
 		runtime.Gosched()
 	}
 	return waiting, func() { commit(t, tx) }
@@ -161,6 +168,46 @@ func TestWhatIsHeldTooLongIsRefusedByName(t *testing.T) {
 	if _, err := s.Settle(t.Context(), completing(lease, "1")); err != nil {
 		t.Errorf("after the commit: %v", err)
 	}
+}
+
+// However many operations wait for a task that somebody holds, one looks whether it is free. They leave the ways of others
+// free, and have no more than their time.
+func TestOneOfThoseThatWaitForATaskLooks(t *testing.T) {
+	s, _ := pair(t)
+	register(t, s, "w")
+	lease := leased(t, s, "running-1", "w", 0)
+	mustOffer(t, s, offerReq("row"))
+	s.writer.limit = time.Hour
+	waiting, end := open(t, s)
+	for range aloneOps { // what waits must not need them
+		s.writer.alone <- struct{}{}
+	}
+	s.writer.limit = 20 * time.Millisecond
+	held := &started{}
+	for i := range 100 {
+		held.send(func() error {
+			_, err := s.Signal(t.Context(), &store.SignalRequest{TaskID: "row", Kind: store.Cancel, RequestID: fmt.Sprint("c", i)})
+			return err
+		})
+	}
+	for _, err := range held.all() {
+		if _, ok := errors.AsType[*store.LockedError](err); !ok {
+			t.Errorf("got %v, want that the task is held", err)
+		}
+	}
+	for range aloneOps {
+		<-s.writer.alone
+	}
+	end()
+	for _, err := range waiting.all() {
+		if err != nil && !errors.Is(err, store.ErrQueueFull) {
+			t.Errorf("after the commit: %v", err)
+		}
+	}
+	if _, err := s.Settle(t.Context(), completing(lease, "1")); err != nil {
+		t.Errorf("after the commit: %v", err)
+	}
+	same(t, "tasks that are still waited for", len(s.writer.held), 0)
 }
 
 // Tasks of a dead worker are put back beside one that a stranger holds, and that one when it is free.

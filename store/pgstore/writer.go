@@ -46,7 +46,7 @@ type writer struct {
 
 	mu     sync.Mutex
 	queue  []*op
-	held   map[string]int // task IDs, by how many operations wait for what others hold of the task
+	held   map[string]*held // tasks, as operations name them, of which others hold what operations wait for
 	closed bool
 }
 
@@ -74,7 +74,7 @@ type op struct {
 func newWriter(s *Store) *writer {
 	n := s.opts.Writers
 	w := &writer{
-		s: s, wake: make(chan struct{}, n), held: map[string]int{},
+		s: s, wake: make(chan struct{}, n), held: map[string]*held{},
 		alone: make(chan struct{}, aloneOps), again: make(chan struct{}, againOps), limit: lockLimit,
 	}
 	for range n {
@@ -180,7 +180,7 @@ func (w *writer) apply(batch []*op) {
 		if o.taken.Swap(true) {
 			return true
 		}
-		held := err == nil && w.isHeld(o.id)
+		held := err == nil && w.isHeld(o.about())
 		if held {
 			w.goAlone(o)
 		}
@@ -288,52 +288,119 @@ func (w *writer) goAlone(o *op) {
 	w.wg.Go(func() { o.answer(w.s.judge(w.insist(o))) })
 }
 
-// insist writes one operation alone. While others have locked what it is about it looks again and again, and holds no
-// connection meanwhile; in the end it gives up. It is left out when its context ends before the first time.
+// insist writes one operation alone. While others have locked what it is about it waits, and holds no connection
+// meanwhile; in the end it gives up. It is left out when its context ends before the first time.
 func (w *writer) insist(o *op) error {
-	select {
-	case w.alone <- struct{}{}:
-	case <-o.ctx.Done():
-		return o.ctx.Err()
-	}
-	err := w.s.single(o.ctx, o, w.s.writes, goneAlone)
-	<-w.alone
-	if !locked(err) {
-		return err
-	}
-	w.hold(o.id, 1)
-	defer w.hold(o.id, -1)
-	going := context.WithoutCancel(o.ctx)
 	limit, cancel := context.WithTimeout(context.Background(), w.limit)
 	defer cancel()
-	for delay := firstPause; pause(limit, delay); delay = min(2*delay, maxPause) {
+	if !w.isHeld(o.about()) {
 		select {
-		case w.again <- struct{}{}:
-		case <-limit.Done():
-			continue
+		case w.alone <- struct{}{}:
+		case <-o.ctx.Done():
+			return o.ctx.Err()
 		}
-		err := w.s.single(going, o, w.s.writes, inBatch)
-		<-w.again
+		err := errBusy
+		if !w.isHeld(o.about()) { // since
+			err = w.s.single(o.ctx, o, w.s.writes, goneAlone)
+		}
+		<-w.alone
 		if !locked(err) {
+			return err
+		}
+	}
+	for limit.Err() == nil {
+		if err := w.outlast(limit, o); !locked(err) {
 			return err
 		}
 	}
 	return &store.LockedError{TaskID: o.id, Incarnation: o.key}
 }
 
-// hold notes that an operation waits for what others hold of a task, or that it does no more.
-func (w *writer) hold(id string, by int) {
+// held is a task of which others hold what operations wait for. One of these looks whether it is free.
+type held struct {
+	waiting int
+	look    chan struct{} // has a token unless one looks
+	free    chan struct{} // is closed when one has found it free
+}
+
+// outlast waits until others do not hold what an operation is about, and writes it. The error is of locked if they do again,
+// or when the limit has come.
+func (w *writer) outlast(limit context.Context, o *op) error {
+	h := w.wait(o.about())
+	defer w.letGo(o.about(), h)
+	select {
+	case <-limit.Done():
+		return errBusy
+	case <-h.free:
+		return w.lookOnce(limit, o)
+	case <-h.look:
+	}
+	for delay := firstPause; pause(limit, delay); delay = min(2*delay, maxPause) {
+		if err := w.lookOnce(limit, o); !locked(err) {
+			w.freed(o.about(), h)
+			return err
+		}
+	}
+	h.look <- struct{}{}
+	return errBusy
+}
+
+// lookOnce writes an operation if nobody holds what it is about.
+func (w *writer) lookOnce(limit context.Context, o *op) error {
+	select {
+	case w.again <- struct{}{}:
+	case <-limit.Done():
+		return errBusy
+	}
+	defer func() { <-w.again }()
+	return w.s.single(context.WithoutCancel(o.ctx), o, w.s.writes, inBatch)
+}
+
+// wait notes that an operation waits for what others hold of a task.
+func (w *writer) wait(task string) *held {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.held[id] += by; w.held[id] == 0 {
-		delete(w.held, id)
+	h := w.held[task]
+	if h == nil {
+		h = &held{look: make(chan struct{}, 1), free: make(chan struct{})}
+		h.look <- struct{}{}
+		w.held[task] = h
+	}
+	h.waiting++
+	return h
+}
+
+// letGo notes that one waits no more.
+func (w *writer) letGo(task string, h *held) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h.waiting--; h.waiting == 0 && w.held[task] == h {
+		delete(w.held, task)
 	}
 }
 
-func (w *writer) isHeld(id string) bool {
+// freed has all who wait for a task try at once.
+func (w *writer) freed(task string, h *held) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return id != "" && w.held[id] > 0
+	if w.held[task] == h {
+		delete(w.held, task)
+	}
+	close(h.free)
+}
+
+func (w *writer) isHeld(task string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held[task] != nil
+}
+
+// about names the task of an operation, for those that wait for what others hold of it: by its ID, or its incarnation.
+func (o *op) about() string {
+	if o.id == "" {
+		return fmt.Sprint("#", o.key)
+	}
+	return o.id
 }
 
 // single runs one operation in a transaction of its own, more than once if the database refuses it for reasons of
