@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -64,10 +65,16 @@ func (s *Store) outcome(server string, conn *pgx.Conn, b *pgx.Batch) error {
 	if warned := tookWarning(conn.PgConn()); warned {
 		err = errors.Join(errWarned, err)
 	}
-	if err != nil && !contended(err) {
+	if err != nil && !rolledBack(err) {
 		s.servers.forget(server) // others may see what its standbys do not have
 	}
 	return err
+}
+
+// rolledBack reports whether the server has answered that it did not commit, and lives on.
+func rolledBack(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && !errors.Is(err, errWarned) && (answer.SeverityUnlocalized == "ERROR" || answer.Severity == "ERROR")
 }
 
 // release gives a connection back after a transaction.

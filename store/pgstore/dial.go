@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,10 +23,28 @@ func (nowhere) Network() string { return "nowhere" }
 func (nowhere) String() string  { return "nowhere" }
 
 // quiet is a connection to which no request to cancel is sent.
-type quiet struct{ net.Conn }
+type quiet struct {
+	net.Conn
+	given atomic.Bool // up: pgx has wanted to cancel what it does
+}
 
 // RemoteAddr is where pgx sends a request to cancel. It uses it for nothing else.
-func (quiet) RemoteAddr() net.Addr { return nowhere{} }
+func (q *quiet) RemoteAddr() net.Addr {
+	q.given.Store(true)
+	return nowhere{}
+}
+
+// closeWithin is how long a connection that was given up may take to close. Its place in the pool is free only then, and
+// what it does is not cancelled.
+const closeWithin = time.Second
+
+// SetDeadline bounds how long pgx reads what still comes over a connection that it has given up.
+func (q *quiet) SetDeadline(t time.Time) error {
+	if soon := time.Now().Add(closeWithin); q.given.Load() && t.After(soon) {
+		t = soon
+	}
+	return q.Conn.SetDeadline(t)
+}
 
 var errNoCancel = errors.New("no request to cancel is sent")
 
@@ -38,14 +57,10 @@ const (
 	aliveLimit = aliveAfter + aliveTries*aliveEvery
 )
 
-// guard changes a configuration, so that its connections send no requests to cancel, notice when their server's machine is gone,
-// and remember warnings that a commit did not wait for its standbys.
-func guard(config *pgconn.Config) {
+// noticeDeath changes a configuration, so that its connections notice when their server's machine is gone.
+func noticeDeath(config *pgconn.Config) {
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if network == (nowhere{}).Network() {
-			return nil, errNoCancel
-		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
@@ -58,7 +73,24 @@ func guard(config *pgconn.Config) {
 			conn.Close()
 			return nil, err
 		}
-		return quiet{conn}, nil
+		return conn, nil
+	}
+}
+
+// guard changes a configuration, so that its connections send no requests to cancel, and remember warnings that a commit did
+// not wait for its standbys.
+func guard(config *pgconn.Config) {
+	noticeDeath(config)
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if network == (nowhere{}).Network() {
+			return nil, errNoCancel
+		}
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &quiet{Conn: conn}, nil
 	}
 	told := config.OnNotice
 	config.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {

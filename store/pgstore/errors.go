@@ -83,7 +83,7 @@ func tooLarge(err error) bool {
 // ofTheDatabase reports whether who runs the database can cure it: tables and rights, resources and quotas, limits of
 // time, a database or a standby that is read only, standbys for which commits wait, who may connect, the server's disk.
 func ofTheDatabase(err error) bool {
-	if errors.Is(err, errStandby) || errors.Is(err, errWaiting) {
+	if _, barred := errors.AsType[*unconfirmed](err); barred || errors.Is(err, errStandby) || errors.Is(err, errWaiting) {
 		return true
 	}
 	answer, ok := errors.AsType[*pgconn.PgError](err)

@@ -117,16 +117,17 @@ const answerWithin = 5 * time.Second
 // that go alone, a sweep.
 func (o *Options) writeConns() int { return o.Writers + aloneOps + againOps + 1 }
 
-// poolConns is how many connections of a pool a store uses at most at once that also reads and notifies over it.
-func (o *Options) poolConns() int { return o.writeConns() + o.Readers + 1 }
+// readConns is how many connections a store reads and notifies over at most at once: reads, a notification, and a look
+// whether notifications come.
+func (o *Options) readConns() int { return o.Readers + 2 }
 
 // Open connects to the database at url, a URL or a key=value string as pgx reads them, and creates or migrates the
 // tables when needed. The URL may also say schema=NAME. ctx bounds the opening. It starts goroutines that live until
 // Close.
 //
-// A store opens at most Options.Writers, Options.Readers and six connections, which are twelve by default, in a pool
-// unless the URL says pool_max_conns; and two beside it, so that nothing in the pool holds up a worker: one for
-// heartbeats, one for what the worker asks for. With Listen comes one more.
+// A store opens two pools: one of Options.Readers and two connections for reads and notifications, one of Options.Writers
+// and five for what it writes; each of as many as the URL says with pool_max_conns, if it does. Beside them it opens two, so that
+// nothing in a pool holds up a worker: one for heartbeats, one for what the worker asks for. With Listen comes one more.
 //
 // Behind a pooler in transaction mode, such as PgBouncer, the URL must say default_query_exec_mode=cache_describe.
 func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
@@ -138,16 +139,24 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	if named := takeSchema(config.ConnConfig); opts == nil || opts.Schema == "" {
 		given.Schema = cmp.Or(named, DefaultSchema)
 	}
+	writing := config.Copy()
 	if !saysMaxConns(url) {
-		config.MaxConns = int32(given.poolConns())
+		config.MaxConns, writing.MaxConns = int32(given.readConns()), int32(given.writeConns())
 	}
-	guard(&config.ConnConfig.Config)
+	noticeDeath(&config.ConnConfig.Config)
+	guard(&writing.ConnConfig.Config)
 	answersSoon(config)
+	answersSoon(writing)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return newStore(ctx, pool, pool, []*pgxpool.Pool{pool}, &given)
+	writes, err := pgxpool.NewWithConfig(ctx, writing)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return newStore(ctx, pool, writes, []*pgxpool.Pool{pool, writes}, &given)
 }
 
 // answersSoon bounds how long a server may take to accept a connection, and to show that one still lives.
@@ -168,8 +177,8 @@ func takeSchema(config *pgx.ConnConfig) string {
 const schemaParam = "schema"
 
 // New is Open on a pool of the caller's, which stays open when the store is closed. The store takes up to
-// Options.Readers and one more connection from it at once, each for the time of one transaction: for reads and
-// notifications. What it writes goes over connections of its own, with the pool's configuration: up to Options.Writers
+// Options.Readers and two more connections from it at once, each for the time of one transaction: for reads and
+// notifications. When its server turns out to be a standby, the connections of the pool are closed as they come back. What it writes goes over connections of its own, with the pool's configuration: up to Options.Writers
 // and five, which are seven by default, and the two of heartbeats and of what a worker asks for. For pgx sends a request
 // to cancel when the context of a commit ends or its connection breaks, and a server that waits for its standbys then
 // shows what they do not have. The store's own connections send none. A caller whose transaction has an offer in it

@@ -29,16 +29,30 @@ const sqlNumbers = `WITH RECURSIVE funcs AS (
 
 // Statements that set a sequence forward.
 const (
-	sqlSetIncarnations = `SELECT setval('perdure.incarnations', $1)`
-	sqlSetPlaces       = `SELECT setval('perdure.places', $1)`
-	sqlSetMail         = `SELECT setval('perdure.mail_seq_seq', $1)`
+	sqlSetIncarnations = `SELECT setval('perdure.incarnations', $1) WHERE coalesce(pg_sequence_last_value('perdure.incarnations'), 0) < $1`
+	sqlSetPlaces       = `SELECT setval('perdure.places', $1) WHERE coalesce(pg_sequence_last_value('perdure.places'), 0) < $1`
+	sqlSetMail         = `SELECT setval('perdure.mail_seq_seq', $1) WHERE coalesce(pg_sequence_last_value('perdure.mail_seq_seq'), 0) < $1`
 )
 
 // ahead is by how many of its numbers a sequence is set beyond what is in use: others take some meanwhile.
 const ahead = 1024
 
-// raiseSequences sets those forward that lag.
+// raiseSequences sets those forward that lag, in a transaction with the settings of all others.
 func (s *Store) raiseSequences(ctx context.Context, conn *pgx.Conn) error {
+	t := s.newTx(ctx, conn, direct)
+	err := t.send(t.opening())
+	if err == nil {
+		err = s.raise(ctx, conn)
+	}
+	if err != nil {
+		rollback(conn)
+		return err
+	}
+	_, err = conn.Exec(ctx, sqlCommit)
+	return err
+}
+
+func (s *Store) raise(ctx context.Context, conn *pgx.Conn) error {
 	var last, used [3]int64
 	err := conn.QueryRow(ctx, s.sql(sqlNumbers)).Scan(&last[0], &used[0], &last[1], &used[1], &last[2], &used[2])
 	if err != nil {

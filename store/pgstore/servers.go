@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ const (
 	// sqlNoteTimeline notes since when there is this timeline: unknown for the first.
 	sqlNoteTimeline = `INSERT INTO perdure.timeline AS t (timeline, since) VALUES ($1, 0) ON CONFLICT (only_row)
 		DO UPDATE SET timeline = excluded.timeline, since = $2 WHERE t.timeline <> excluded.timeline`
-	sqlSince        = `SELECT since FROM perdure.timeline WHERE only_row`
+	sqlSince        = `SELECT timeline, since FROM perdure.timeline WHERE only_row`
 	sqlBarrier      = `SELECT pg_logical_emit_message(true, 'perdure', '')`
 	sqlBarrierPlain = `UPDATE perdure.timeline SET since = since WHERE only_row`
 )
@@ -148,8 +149,27 @@ func (s *Store) believe(ctx context.Context, server string) (since time.Time, er
 	return since, nil
 }
 
-// prove has the standbys of the server that answers confirm all that it shows, unless the named one is proven meanwhile.
-func (s *Store) prove(ctx context.Context, server string) error {
+// unconfirmed says why what a server shows could not be confirmed. Whatever it was, such as a lock that another one who asks
+// for it holds, it is about no operation.
+type unconfirmed struct{ err error }
+
+func (e *unconfirmed) Error() string {
+	return fmt.Sprintf("what the server shows is not confirmed by its standbys: %v", e.err)
+}
+
+// Is finds what those who run the database can cure.
+func (e *unconfirmed) Is(target error) bool {
+	return (target == errStandby || target == errWaiting) && errors.Is(e.err, target)
+}
+
+// prove has the standbys of the server that answers confirm all that it shows, unless the named one is proven meanwhile. The
+// error is an *unconfirmed.
+func (s *Store) prove(ctx context.Context, server string) (err error) {
+	defer func() {
+		if err != nil {
+			err = &unconfirmed{err}
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, batchTime)
 	defer cancel()
 	select {
@@ -166,8 +186,9 @@ func (s *Store) prove(ctx context.Context, server string) error {
 		return err
 	}
 	t := s.newTx(ctx, conn.Conn(), direct)
-	b, timeline := t.opening(), ""
+	b, timeline, noted, since := t.opening(), "", "none", time.Time{}
 	t.queueClock(b)
+	b.Queue(s.sql(sqlSince)).Query(each(func(rows pgx.Rows) error { return rows.Scan(&noted, (*instant)(&since)) }))
 	if !s.plain {
 		b.Queue(s.sql(sqlTimeline)).QueryRow(func(row pgx.Row) error { return row.Scan(&timeline) })
 	}
@@ -175,10 +196,11 @@ func (s *Store) prove(ctx context.Context, server string) error {
 		s.release(conn, errors.Join(err, standby(t.server)))
 		return unanswered(errors.Join(err, standby(t.server)))
 	}
-	var since time.Time
 	b = &pgx.Batch{}
-	b.Queue(s.sql(sqlNoteTimeline), timeline, micros(t.now))
-	b.Queue(s.sql(sqlSince)).QueryRow(func(row pgx.Row) error { return row.Scan((*instant)(&since)) })
+	if noted != timeline { // who notes it has the row until its commit is confirmed
+		b.Queue(s.sql(sqlNoteTimeline), timeline, micros(t.now))
+		b.Queue(s.sql(sqlSince)).QueryRow(func(row pgx.Row) error { return row.Scan(&timeline, (*instant)(&since)) })
+	}
 	b.Queue(s.either(sqlBarrier, sqlBarrierPlain))
 	if err := s.commit(ctx, conn, t.server, b, &news{}); err != nil {
 		return err
