@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -50,8 +52,7 @@ func (w *walker) matchObject(t reflect.Type) error {
 	switch {
 	case t == nil:
 	case t.Kind() == reflect.Struct:
-		names = map[string]reflect.Type{}
-		collect(t, names, map[reflect.Type]bool{})
+		names = namesOf(t)
 	case t.Kind() == reflect.Map:
 		value = t.Elem()
 	}
@@ -73,26 +74,75 @@ func (w *walker) matchObject(t reflect.Type) error {
 
 // target returns what is decoded into, behind pointers; nil if that is its own affair.
 func target(t reflect.Type) reflect.Type {
-	for ; t != nil; t = t.Elem() {
+	if t == nil {
+		return nil
+	}
+	if known, ok := targets.Load(t); ok {
+		return known.(typeOf).Type
+	}
+	found := behind(t)
+	targets.Store(t, typeOf{found})
+	return found
+}
+
+// What types come to is found out once.
+var (
+	targets sync.Map // reflect.Type to typeOf
+	fields  sync.Map // reflect.Type of a struct to map[string]reflect.Type
+)
+
+// typeOf holds a type, which may be nil.
+type typeOf struct{ reflect.Type }
+
+func behind(t reflect.Type) reflect.Type {
+	for ; ; t = t.Elem() {
 		for _, own := range []reflect.Type{reflect.TypeFor[json.Unmarshaler](), reflect.TypeFor[encoding.TextUnmarshaler]()} {
 			if t.Implements(own) || reflect.PointerTo(t).Implements(own) {
 				return nil
 			}
 		}
 		if t.Kind() != reflect.Pointer {
-			break
+			return t
 		}
 	}
-	return t
 }
 
-// collect adds the names of a struct's fields, and their types. What is nearer to the top comes first.
-func collect(t reflect.Type, names map[string]reflect.Type, seen map[reflect.Type]bool) {
-	if seen[t] {
-		return
+// namesOf returns the names of a struct's fields, with their types; nil where it is not known which field has the name.
+func namesOf(t reflect.Type) map[string]reflect.Type {
+	if known, ok := fields.Load(t); ok {
+		return known.(map[string]reflect.Type)
 	}
-	seen[t] = true
-	var embedded []reflect.Type
+	names := map[string]reflect.Type{}
+	seen := map[reflect.Type]bool{t: true}
+	for level := []reflect.Type{t}; len(level) > 0; {
+		var embedded []reflect.Type
+		here := map[string]field{}
+		for _, t := range level {
+			embedded = append(embedded, addFields(t, here)...)
+		}
+		for name, f := range here {
+			if _, nearer := names[name]; !nearer {
+				names[name] = f.t
+			}
+		}
+		level = slices.DeleteFunc(embedded, func(t reflect.Type) bool {
+			again := seen[t]
+			seen[t] = true
+			return again
+		})
+	}
+	fields.Store(t, names)
+	return names
+}
+
+// field is one that has a name on its level: encoding/json takes the one that is tagged with it, or the only one.
+type field struct {
+	t      reflect.Type
+	tagged bool
+}
+
+// addFields adds the fields of a struct to those of its level, and returns the structs that are embedded in it.
+func addFields(t reflect.Type, level map[string]field) (embedded []reflect.Type) {
 	for f := range t.Fields() {
 		if !written(f) {
 			continue
@@ -102,20 +152,22 @@ func collect(t reflect.Type, names map[string]reflect.Type, seen map[reflect.Typ
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
-		switch {
-		case f.Anonymous && name == "" && inner.Kind() == reflect.Struct:
+		if f.Anonymous && name == "" && inner.Kind() == reflect.Struct {
 			embedded = append(embedded, inner)
 			continue
-		case !isName(name):
+		}
+		tagged := isName(name)
+		if !tagged {
 			name = f.Name
 		}
-		if _, known := names[name]; !known {
-			names[name] = f.Type
+		switch other, twice := level[name]; {
+		case !twice || tagged && !other.tagged:
+			level[name] = field{f.Type, tagged}
+		case tagged == other.tagged:
+			level[name] = field{nil, tagged}
 		}
 	}
-	for _, inner := range embedded {
-		collect(inner, names, seen)
-	}
+	return embedded
 }
 
 // isName reports whether encoding/json takes a name from a tag.
