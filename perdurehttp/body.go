@@ -126,8 +126,14 @@ func nothingSent(r *http.Request) error {
 	if r.ContentLength == 0 || r.Body == nil {
 		return nil
 	}
-	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
+	if r.ContentLength > 0 {
 		return invalid("the route takes no body")
+	}
+	switch n, err := io.ReadFull(r.Body, make([]byte, 1)); {
+	case n > 0:
+		return invalid("the route takes no body")
+	case err != io.EOF:
+		return invalid("the request has not arrived as a whole")
 	}
 	return nil
 }
@@ -224,6 +230,9 @@ func decodeMember(name string, value json.RawMessage, into any) error {
 	if err := payload.Check(value); err != nil {
 		return invalid("field %q %s", name, err)
 	}
+	if payload.Halves(value) {
+		return invalid("field %q has half a surrogate pair: it is no text", name)
+	}
 	err := json.Unmarshal(value, into)
 	if typ, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		switch {
@@ -237,6 +246,23 @@ func decodeMember(name string, value json.RawMessage, into any) error {
 	}
 	if err != nil {
 		return invalid("field %q: %s", name, err)
+	}
+	if _, texts := into.(*map[string]string); texts {
+		return noNulls(name, value)
+	}
+	return nil
+}
+
+// noNulls refuses an object of texts with a null, which encoding/json takes for an empty text.
+func noNulls(name string, value json.RawMessage) error {
+	var texts map[string]*string
+	if err := json.Unmarshal(value, &texts); err != nil {
+		return invalid("field %q: %s", name, err)
+	}
+	for key, text := range texts {
+		if text == nil {
+			return invalid("field %q: %s is null, want a string", name, quote(key))
+		}
 	}
 	return nil
 }

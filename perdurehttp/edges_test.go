@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/bubble"
+	"github.com/perdure/perdure/internal/memnet"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
@@ -74,6 +76,30 @@ func TestABodyIsTakenAsItIs(t *testing.T) {
 		}
 		a.want(t, http.StatusOK, http.MethodGet, "/v1/tasks/t1", "")
 	})
+}
+
+// A request that takes no body, and says that one comes, is not carried out when that is cut off.
+func TestWhatHasNotArrivedAsAWholeIsNotCarriedOut(t *testing.T) {
+	for _, body := range []string{"Content-Length: 3\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\n"} {
+		bubble.Test(t, func(t *testing.T) {
+			eng, err := perdure.New(memstore.New(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := new(memnet.Network)
+			serve(t, n, perdurehttp.NewHandler(eng, &perdurehttp.HandlerOptions{BodyTimeout: 5 * time.Second}))
+			conn, err := n.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "DELETE /v1/tasks/t1 HTTP/1.1\r\nHost: localhost\r\n"+body)
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil || res.StatusCode != http.StatusBadRequest {
+				t.Errorf("%q: got %+v, %v, want 400", body, res, err)
+			}
+		})
+	}
 }
 
 // plain is a ResponseWriter as middlewares make them: it neither flushes nor unwraps. wrapping unwraps.

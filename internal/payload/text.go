@@ -64,6 +64,25 @@ const (
 	halfLength = 3
 )
 
+// Halves reports whether a string of data has half a surrogate pair, which no Go string and no store keeps. Data must be sound.
+func Halves(data []byte) bool {
+	for i := 0; i < len(data); {
+		switch {
+		case data[i] != '\\':
+			i++
+		case data[i+1] != 'u':
+			i += 2
+		default:
+			r, n := escaped(data[i:])
+			if utf16.IsSurrogate(r) {
+				return true
+			}
+			i += n
+		}
+	}
+	return false
+}
+
 func appendRune(text []byte, r rune) []byte {
 	if utf16.IsSurrogate(r) {
 		return append(text, halfFirst, 0x80|byte(r>>6)&0x3F, 0x80|byte(r)&0x3F)
