@@ -52,7 +52,7 @@ func message(err error) string {
 	if p, ok := errors.AsType[*perdurehttp.Problem](err); ok && !strings.Contains(text, p.TaskID) {
 		text = "task " + p.TaskID + ": " + text
 	}
-	return strings.Join(strings.Fields(escape(text)), " ")
+	return strings.Join(strings.Fields(escape(stores.Redact(text))), " ")
 }
 
 // exitCode is the table error ↔ exit code.

@@ -22,6 +22,8 @@ func Resolve(db string) (string, error) {
 		return "", errors.New("it must not be empty")
 	case IsPostgres(db):
 		return db, checkURL(db)
+	case lostScheme.MatchString(db):
+		return "", errors.New(wanted + "; it looks like a URL that has lost the beginning, or the colon; a file of that name is meant by ./NAME")
 	case isPath(db):
 		return db, nil
 	case hasPrefixFold(db, "file:"):
@@ -52,6 +54,7 @@ func foreign() []form {
 		{regexp.MustCompile(`()://`), wanted + "%s"},
 		{regexp.MustCompile(`(?i)(?:^|[\s;])(` + keyword + `)\s*=`), wanted + "; it looks like a list of %s=… and more: write postgres://USER@HOST:PORT/DATABASE"},
 		{regexp.MustCompile(`^[^/\\]*:[^@]*@()`), wanted + "; it looks like USER:PASSWORD@HOST%s"},
+		{regexp.MustCompile(`^[^/\\:]*:(?:\d+|\*):[^:]*:[^:]*:()`), wanted + "; it looks like a line of a .pgpass file%s"},
 	}
 }
 
@@ -73,6 +76,9 @@ func isPath(db string) bool {
 	return strings.HasPrefix(db, "/") || strings.HasPrefix(db, "./") || strings.HasPrefix(db, "../") ||
 		strings.HasPrefix(db, `\`) || strings.HasPrefix(db, `.\`) || strings.HasPrefix(db, `..\`) || drive.MatchString(db)
 }
+
+// lostScheme is a URL with user and password, without the beginning, or the colon, by which it would be known as one.
+var lostScheme = regexp.MustCompile(`^[A-Za-z0-9+.-]*//[^/\s]*:[^/\s]*@`)
 
 // drive begins a path of Windows.
 var drive = regexp.MustCompile(`^[A-Za-z]:[\\/]`)

@@ -26,6 +26,9 @@ func TestWhatIsNoFileAndNoPostgresIsRefusedWithoutBeingRepeated(t *testing.T) {
 		"file://elsewhere/s3cret.db":                               "must not name a machine",
 		"file:%zz-s3cret":                                          "%XX",
 		"file:":                                                    "names no file",
+		"postgres//u:s3cret@h/x":                                   "lost the beginning",
+		"//u:s3cret@h/x":                                           "lost the beginning",
+		"h:5432:x:u:s3cret":                                        ".pgpass",
 		"s3cret p://x":                                             "begins with postgres://",
 		"postgres://u:p@s3cret/w@h/db":                             "not a valid URL",
 		"postgres://u:1#s3cret@h/db":                               "not a valid URL",
@@ -76,6 +79,7 @@ func TestNoPasswordIsShown(t *testing.T) {
 	for _, db := range []string{
 		"postgres://u:s3cret@h/db", "postgres://h/db?user=u&password=s3cret", "postgres://h/db?sslpassword=s3cret",
 		"postgres://u:%zzs3cret@h/db", "postgres://u:s3cret:x@h:y:z",
+		"postgres://h/db?options=-c%20x.password%3Ds3cret",
 	} {
 		if got := Name(db); strings.Contains(got, "s3cret") || !strings.HasPrefix(got, "postgres://") {
 			t.Errorf("the name of %q is %q", db, got)

@@ -20,12 +20,15 @@ func Name(db string) string {
 		return scheme + "://…"
 	}
 	q := u.Query()
-	for key := range q {
-		if secret.MatchString(key) {
-			q.Set(key, hidden)
-			u.RawQuery = q.Encode()
+	for key, values := range q {
+		for i, value := range values {
+			if secret.MatchString(key) {
+				value = hidden
+			}
+			values[i] = Redact(value)
 		}
 	}
+	u.RawQuery = q.Encode()
 	return u.Redacted()
 }
 
