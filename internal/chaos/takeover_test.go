@@ -34,9 +34,7 @@ func holdAll(t *testing.T, w *worker) {
 		})
 	}
 	callers.Wait()
-	if n := w.c.enteredBy(w.pid()); n != held {
-		t.Fatalf("%s has entered %d of %d tasks", w.name, n, held)
-	}
+	w.c.until(fmt.Sprint("all tasks are entered by ", w.name), time.Minute, func() bool { return w.c.enteredBy(w.pid()) == held })
 }
 
 // enteredBy counts the handler entries of a process; of all others if it is negative.

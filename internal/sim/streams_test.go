@@ -11,7 +11,7 @@ import (
 // checkStream reads a task's whole stream in both views. Its numbers have no gap, and with the rewinds applied the
 // one is the other. Of each turn that has completed the messages are those of a run without crashes.
 func (j *Journal) checkStream(t *store.Task) {
-	raw, committed := j.views(t)
+	t, raw, committed := j.views(t)
 	var stands []store.Event
 	for i, e := range raw {
 		if want := max(t.FirstEvent, raw[0].Number) + int64(i); e.Number != want {
@@ -53,16 +53,15 @@ func same(a, b store.Event) bool {
 	return a.Number == b.Number && a.Kind == b.Kind && string(a.Data) == string(b.Data)
 }
 
-// views reads both views of a stream as of one moment: it may be trimmed between two reads.
-func (j *Journal) views(t *store.Task) (raw, committed []store.Event) {
-	raw = j.events(t, false)
+// views reads both views of a stream, and its task, as of one moment: it may be trimmed between two reads.
+func (j *Journal) views(t *store.Task) (now *store.Task, raw, committed []store.Event) {
 	for {
-		committed = j.events(t, true)
-		again := j.events(t, false)
-		if slices.EqualFunc(raw, again, same) {
-			return raw, committed
+		raw, committed = j.events(t, false), j.events(t, true)
+		now, err := j.store.Get(context.Background(), t.ID)
+		if err != nil || now.Incarnation != t.Incarnation || now.FirstEvent == t.FirstEvent && now.LastEvent == t.LastEvent {
+			return t, raw, committed
 		}
-		raw = again
+		t = now
 	}
 }
 
