@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Errors of every store. Any other error means that the result is unknown: repeat the operation.
+// Answers of every store. Any error that is no answer (see Definite) means that the result is unknown: repeat the
+// operation, unless the error is ErrLost.
 var (
 	ErrNotFound      = errors.New("no such task or turn")
 	ErrDeleted       = errors.New("task deleted")
@@ -19,6 +20,11 @@ var (
 	ErrClosed        = errors.New("store is closed")
 	ErrTx            = errors.New("not a transaction that the store can take part in")
 )
+
+// ErrLost says that the store is over for good: no operation of this process will succeed any more, whatever is done to
+// the store. The result of the operation is unknown; to repeat it is of no use before the process has restarted. What
+// has ever failed with it goes on to do so.
+var ErrLost = errors.New("store is lost")
 
 // ConflictError says that a task's status (or its func) does not allow what was asked.
 type ConflictError struct {
@@ -74,15 +80,15 @@ func (e *LockedError) Error() string {
 }
 
 // TroubleError says why the store does not do at present what it should: its disk is full, it takes no writes, it ran out
-// of something, a right or a table is missing, a limit of time is too short. Who runs it can cure that. Nothing was
-// applied; the operation may be repeated.
+// of something, a right or a table is missing, a limit of time is too short. Who runs it can cure that. The result is
+// unknown; the operation may be repeated.
 type TroubleError struct{ Err error }
 
 func (e *TroubleError) Error() string { return e.Err.Error() }
 func (e *TroubleError) Unwrap() error { return e.Err }
 
 // Definite reports whether err is an answer of the store: the operation was not applied and repeating
-// it is of no use. Any other error leaves the result unknown.
+// it is of no use. Any other error leaves the result unknown, ErrLost too.
 func Definite(err error) bool {
 	for _, e := range []error{ErrNotFound, ErrDeleted, ErrLeaseLost, ErrWorkerDead, ErrInputMismatch,
 		ErrDigestKey, ErrQueueFull, ErrUnknownFunc, ErrStoreInUse, ErrClosed, ErrTx} {

@@ -7,11 +7,11 @@
 //
 // # What every store guarantees
 //
-//   - An operation that returned nil is durable (rule P2). One that failed with an error of this
-//     package left nothing behind. One that failed with any other error may or may not have been
+//   - An operation that returned nil is durable (rule P2). One that failed with an answer (see
+//     [Definite]) left nothing behind. One that failed with any other error may or may not have been
 //     applied; the engine repeats it and it is recognised (rule O6). One that will be met again, because of
 //     what the operation says, is a [*ContentError], of reads, too; one that who runs the store can cure is a
-//     [*TroubleError].
+//     [*TroubleError]; one after which no operation of this process succeeds any more is [ErrLost].
 //   - Every write of a running turn names incarnation, worker and epoch, and is refused with
 //     [ErrLeaseLost] when one of them is stale (rule O2).
 //   - Time is the store's clock, in UTC, truncated to microseconds.

@@ -29,10 +29,11 @@ type answer[T any] struct {
 }
 
 // send makes one try of a store operation, in a goroutine of its own.
-func send[T any](ctx context.Context, op func(context.Context) (T, error)) <-chan answer[T] {
+func send[T any](ctx context.Context, e *Engine, op func(context.Context) (T, error)) <-chan answer[T] {
 	c := make(chan answer[T], 1)
 	go func() {
 		v, err := op(ctx)
+		e.noteLoss(err)
 		c <- answer[T]{v, err}
 	}()
 	return c
@@ -44,7 +45,7 @@ func send[T any](ctx context.Context, op func(context.Context) (T, error)) <-cha
 func try[T any](ctx context.Context, e *Engine, grace time.Duration, op func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.Lease)
 	defer cancel()
-	c := send(ctx, op)
+	c := send(ctx, e, op)
 	select {
 	case a := <-c:
 		return a.value, a.err
@@ -67,10 +68,11 @@ type manner struct {
 	grace  time.Duration // for the answer of a try that ctx's end has met
 	failed func(error)   // hears of each try whose result is unknown; may be nil
 	until  chan struct{} // no other try is made once it is closed; may be nil
+	loop   bool          // it is a loop's, which goes on at its pace when the store is lost
 }
 
 // repeat makes tries until the result is known: the operation succeeded or was refused. It gives up when ctx ends, with
-// its cause, or as its manner says.
+// its cause, or as its manner says; and with ErrUnavailable when the store is lost.
 func repeat[T any](ctx context.Context, e *Engine, m manner, op func(context.Context) (T, error)) (T, error) {
 	begin := time.Now()
 	for delay := firstBackoff; ; delay = min(2*delay, maxBackoff) {
@@ -84,7 +86,7 @@ func repeat[T any](ctx context.Context, e *Engine, m manner, op func(context.Con
 		if m.failed != nil {
 			m.failed(err)
 		}
-		if m.atMost > 0 && time.Since(begin) >= m.atMost {
+		if m.atMost > 0 && time.Since(begin) >= m.atMost || !m.loop && errors.Is(err, store.ErrLost) {
 			return v, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		if !pauseUntil(ctx, m.until, delay) {
@@ -181,7 +183,7 @@ func (r *errand[T]) once(ctx context.Context) (a answer[T], answered bool) {
 	}
 	within, cancel := context.WithTimeout(ctx, r.e.cfg.Lease)
 	defer cancel() // if the caller has gone, it has ended already
-	c := send(within, r.op)
+	c := send(within, r.e, r.op)
 	if a, answered = r.await(ctx, c); !answered && !r.alone {
 		a.value, a.err = r.leave(c)
 		return a, false
@@ -279,7 +281,7 @@ func (r *errand[T]) done(ctx context.Context, a *answer[T]) bool {
 		a.err = context.Cause(r.ctx)
 	case r.alone && ctx.Err() != nil:
 		a.err = ErrShuttingDown
-	case time.Since(r.begun) >= patience, errors.As(a.err, new(*store.LockedError)):
+	case time.Since(r.begun) >= patience, errors.As(a.err, new(*store.LockedError)), errors.Is(a.err, store.ErrLost):
 		a.err = fmt.Errorf("%w: %w", ErrUnavailable, a.err)
 	default:
 		r.taken = true

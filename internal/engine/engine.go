@@ -13,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -79,6 +80,7 @@ type Engine struct {
 	troubles troubles
 	reads    hindrance // of what callers ask
 	writes   hindrance
+	loss     atomic.Pointer[error] // the first store.ErrLost; nil: none
 	clocks   clocks
 	detached tally // operations under way whose callers have gone
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/perdure/perdure/store"
 )
 
 // health says whether an engine can take work (R5). The engine's mutex guards it.
@@ -19,7 +21,7 @@ type health struct {
 
 // Ready reports why the engine is not ready to take work; nil when it is (rule R5).
 func (e *Engine) Ready() error {
-	if err := cmp.Or(e.troubles.reason(), e.writes.reason(), e.reads.reason()); err != nil {
+	if err := cmp.Or(e.lossReason(), e.troubles.reason(), e.writes.reason(), e.reads.reason()); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -71,6 +73,11 @@ type troubles struct {
 // note notes that the end of a turn was not taken. The log tells of it at once, and then seldom.
 func (t *troubles) note(a *Attempt, err error) {
 	t.mu.Lock()
+	if errors.Is(err, store.ErrLost) { // it is not tried again
+		t.count++
+		t.mu.Unlock()
+		return
+	}
 	if t.of == nil {
 		t.of = map[*Attempt]error{}
 	}

@@ -112,7 +112,7 @@ func (e *Engine) untilMargin(b beat) time.Duration {
 
 // beat sends a heartbeat until it is taken or refused, or ctx ends.
 func (e *Engine) beat(ctx context.Context, req *store.HeartbeatRequest) (beat, error) {
-	return repeat(ctx, e, manner{grace: lastWrites}, func(try context.Context) (beat, error) {
+	return repeat(ctx, e, manner{grace: lastWrites, loop: true}, func(try context.Context) (beat, error) {
 		b := beat{sent: time.Now(), up: e.uptime()}
 		answer, err := e.store.Heartbeat(try, req)
 		e.noteBeat(ctx, err)

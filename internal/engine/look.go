@@ -64,7 +64,7 @@ func (e *Engine) lookOnce(ctx context.Context, id string) {
 			e.tell(t.Incarnation, t.Epoch, func(a *Attempt) { a.learn(t) })
 		}
 	case !store.Definite(err):
-		return // the engine has ended
+		return // the engine has ended, or the store is lost
 	}
 	for _, l := range held {
 		if t == nil || l.lease != leaseOf(t) {

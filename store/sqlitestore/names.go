@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/perdure/perdure/store"
 )
 
 // What SQLite puts beside a database. All three files are one store.
@@ -41,6 +43,9 @@ func (e *lostError) Error() string {
 	return fmt.Sprintf("%s has been removed, moved or replaced while it was open (%s): nothing is acknowledged any more; "+
 		"put the right file with its %s under the name, then restart the process", e.name, e.now, suffixLog)
 }
+
+// Unwrap says of which kind it is.
+func (e *lostError) Unwrap() error { return store.ErrLost }
 
 // watchNames begins to watch a database that SQLite has opened, by the name that was given and by the one without
 // symbolic links; both are absolute.
@@ -97,7 +102,7 @@ func (n *names) look() error {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 			return n.lose(&lostError{f.name, "there is none"})
 		case err != nil:
-			return fmt.Errorf("look at what is acknowledged: %w", err)
+			return &store.TroubleError{Err: fmt.Errorf("look at what is acknowledged: %w", err)}
 		case id != f.id:
 			return n.lose(&lostError{f.name, "there is another one"})
 		}

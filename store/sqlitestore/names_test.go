@@ -59,7 +59,7 @@ func newPlace(t *testing.T) string {
 func wantLost(t *testing.T, what string, err error) {
 	t.Helper()
 	var lost *lostError
-	if !errors.As(err, &lost) || store.Definite(err) {
+	if !errors.As(err, &lost) || !errors.Is(err, store.ErrLost) || store.Definite(err) {
 		t.Errorf("%s: got error %v, want that the file is lost, and that the result is unknown", what, err)
 	}
 }
@@ -125,6 +125,28 @@ func TestALossIsForGood(t *testing.T) {
 	if _, err := openAt(t, path, nil).Get(t.Context(), "before"); err != nil {
 		t.Errorf("Get when it was opened again: %v", err)
 	}
+}
+
+// What cannot be told is no loss.
+func TestAFileThatCannotBeLookedAtIsCured(t *testing.T) {
+	path := newPlace(t)
+	s, _ := openLogged(t, path)
+	mustOffer(t, s, "before")
+	dir := filepath.Dir(path)
+	if err := errors.Join(os.Rename(dir, dir+".moved"), os.Symlink(dir, dir)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Get(t.Context(), "before")
+	_, werr := s.Offer(t.Context(), offerReq("after"))
+	for _, err := range []error{err, werr} {
+		if !errors.As(err, new(*store.TroubleError)) || errors.Is(err, store.ErrLost) || store.Definite(err) {
+			t.Errorf("got %v, want a *store.TroubleError", err)
+		}
+	}
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".moved", dir)); err != nil {
+		t.Fatal(err)
+	}
+	mustOffer(t, s, "after")
 }
 
 func TestALossIsNoticedWithoutCommits(t *testing.T) {

@@ -23,6 +23,7 @@ const (
 	KillBefore       // the process dies; nothing was written
 	KillAfter        // the process dies; it was written
 	Refuse           // is refused with an answer that says so, ErrFault where a store has none; nothing was written
+	Lose             // fails with store.ErrLost; nothing was written
 )
 
 // ErrFault is the error of a call that a Faulty has failed. Its result is unknown to the caller.
@@ -147,6 +148,8 @@ func (f *Faulty) before(ctx context.Context, op string, fault Fault) error {
 		return store.ErrClosed
 	case Refuse:
 		return refusal(op)
+	case Lose:
+		return store.ErrLost
 	case Delay:
 		return f.wait(ctx, time.After(f.Delay))
 	case Hang:
