@@ -236,7 +236,7 @@ func TestEveryOperationHasEveryFault(t *testing.T) {
 		for op := range operations(wrapped(storetest.None)) {
 			for fault, want := range map[storetest.Fault]error{
 				storetest.FailBefore: storetest.ErrFault, storetest.KillBefore: store.ErrClosed,
-				storetest.KillAfter: store.ErrClosed, storetest.Hang: context.DeadlineExceeded,
+				storetest.KillAfter: store.ErrClosed, storetest.Hang: context.DeadlineExceeded, storetest.Lose: store.ErrLost,
 			} {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				if err := operations(wrapped(fault))[op](ctx); !errors.Is(err, want) {
