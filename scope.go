@@ -88,9 +88,8 @@ func (s *Scope) Metadata() *Metadata { return &Metadata{m: s.a.Metadata()} }
 
 // Checkpoint makes the metadata and what was emitted durable, and returns when they are: it is the fence before a side effect
 // (M1). A store that cannot be reached is tried again until ctx ends. Errors: ErrLeaseLost and
-// ErrTerminated, after which the handler should return; ErrUnavailable, when the store will not take a write of this
-// process any more, after which it should return, too; ctx's own, after which the checkpoint may or may not have
-// happened.
+// ErrTerminated, after which the handler should return; ctx's own, after which the checkpoint may or may
+// not have happened.
 func (s *Scope) Checkpoint(ctx context.Context) error { return s.a.Checkpoint(ctx) }
 
 // Emit appends an event, the JSON of v, to the task's stream (E1). Readers see it when it is durable. Emit
@@ -98,8 +97,8 @@ func (s *Scope) Checkpoint(ctx context.Context) error { return s.a.Checkpoint(ct
 // [Options.EmitBytes]); they are written together, 10 ms after the last write at the latest. Events after the
 // last checkpoint are taken back for readers if another try follows (E2). Bytes of v that are no UTF-8 become
 // U+FFFD, which is logged and counted. Errors: ErrTooLarge, and ErrInvalid for what is no JSON or is nested more
-// than 500 deep, and nothing is emitted; ErrLeaseLost, ErrTerminated and ErrUnavailable as of Checkpoint, also of an earlier event that
-// could not be written, after which the handler should return; ctx's own, when it ended while there was no room. With FuncOptions.Stream the event
+// than 500 deep, and nothing is emitted; ErrLeaseLost and ErrTerminated, also of an earlier event that could not be written, after which
+// the handler should return; ctx's own, when it ended while there was no room. With FuncOptions.Stream the event
 // goes there instead, and the errors are those of its Put.
 func (s *Scope) Emit(ctx context.Context, v any) error { return s.EmitMany(ctx, v) }
 

@@ -64,15 +64,14 @@ func try[T any](ctx context.Context, e *Engine, grace time.Duration, op func(con
 
 // manner is how a call is repeated.
 type manner struct {
-	atMost time.Duration // after which it fails with ErrUnavailable; 0: never
+	atMost time.Duration // after which it fails with ErrUnavailable, at once when the store is lost; 0: never
 	grace  time.Duration // for the answer of a try that ctx's end has met
 	failed func(error)   // hears of each try whose result is unknown; may be nil
 	until  chan struct{} // no other try is made once it is closed; may be nil
-	loop   bool          // it is a loop's, which goes on at its pace when the store is lost
 }
 
 // repeat makes tries until the result is known: the operation succeeded or was refused. It gives up when ctx ends, with
-// its cause, or as its manner says; and with ErrUnavailable when the store is lost.
+// its cause, or as its manner says.
 func repeat[T any](ctx context.Context, e *Engine, m manner, op func(context.Context) (T, error)) (T, error) {
 	begin := time.Now()
 	for delay := firstBackoff; ; delay = min(2*delay, maxBackoff) {
@@ -86,7 +85,7 @@ func repeat[T any](ctx context.Context, e *Engine, m manner, op func(context.Con
 		if m.failed != nil {
 			m.failed(err)
 		}
-		if m.atMost > 0 && time.Since(begin) >= m.atMost || !m.loop && errors.Is(err, store.ErrLost) {
+		if m.atMost > 0 && (time.Since(begin) >= m.atMost || errors.Is(err, store.ErrLost)) {
 			return v, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		if !pauseUntil(ctx, m.until, delay) {

@@ -87,7 +87,7 @@ func (e *Engine) claimRequest() (*registration, *store.ClaimRequest) {
 // claim makes a claim, and enters what it brings.
 func (e *Engine) claim(w *registration, req *store.ClaimRequest) (*store.Claimed, error) {
 	var tries atomic.Int64
-	c, err := repeat(w.ctx, e, manner{grace: lastWrites, until: e.leaving, loop: true, failed: func(err error) { e.writes.heard(e.log, err) }}, func(ctx context.Context) (*store.Claimed, error) {
+	c, err := repeat(w.ctx, e, manner{grace: lastWrites, until: e.leaving, failed: func(err error) { e.writes.heard(e.log, err) }}, func(ctx context.Context) (*store.Claimed, error) {
 		this := *req // one that was given up may still be read
 		this.Repeat = tries.Add(1) > 1
 		return e.store.Claim(ctx, &this)

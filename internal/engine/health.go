@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/perdure/perdure/store"
 )
 
 // health says whether an engine can take work (R5). The engine's mutex guards it.
@@ -73,11 +71,6 @@ type troubles struct {
 // note notes that the end of a turn was not taken. The log tells of it at once, and then seldom.
 func (t *troubles) note(a *Attempt, err error) {
 	t.mu.Lock()
-	if errors.Is(err, store.ErrLost) { // it is not tried again
-		t.count++
-		t.mu.Unlock()
-		return
-	}
 	if t.of == nil {
 		t.of = map[*Attempt]error{}
 	}

@@ -73,7 +73,8 @@ func (h *hindrance) reason() error {
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, h.what, h.err)
 }
 
-// noteLoss notes for good that an operation has met store.ErrLost. The log tells of the first.
+// noteLoss notes for good that an operation has met store.ErrLost: the engine is not ready any more, and its turns are
+// stopped, since nothing of what they do is stored, and whoever opens what has the name of the store now may enter them.
 func (e *Engine) noteLoss(err error) {
 	if !errors.Is(err, store.ErrLost) {
 		return
@@ -81,6 +82,7 @@ func (e *Engine) noteLoss(err error) {
 	if first := err; e.loss.CompareAndSwap(nil, &first) {
 		e.log.Error("the store is lost: nothing is stored, and nothing told, until the process restarts", "error", err)
 	}
+	e.disown()
 }
 
 // lossReason is why the engine is not ready any more; nil while the store is not lost.

@@ -72,13 +72,18 @@ func (e *Engine) keep(ctx, base context.Context, stop context.CancelCauseFunc) {
 
 // closed ends the engine: its store is gone.
 func (e *Engine) closed(stop context.CancelCauseFunc) {
+	e.disown()
+	stop(store.ErrClosed)
+}
+
+// disown fences the worker that the engine is, if it is one.
+func (e *Engine) disown() {
 	e.mu.Lock()
 	w := e.worker
 	e.mu.Unlock()
 	if w != nil {
 		e.fence(w)
 	}
-	stop(store.ErrClosed)
 }
 
 // register makes a new worker.
@@ -112,7 +117,7 @@ func (e *Engine) untilMargin(b beat) time.Duration {
 
 // beat sends a heartbeat until it is taken or refused, or ctx ends.
 func (e *Engine) beat(ctx context.Context, req *store.HeartbeatRequest) (beat, error) {
-	return repeat(ctx, e, manner{grace: lastWrites, loop: true}, func(try context.Context) (beat, error) {
+	return repeat(ctx, e, manner{grace: lastWrites}, func(try context.Context) (beat, error) {
 		b := beat{sent: time.Now(), up: e.uptime()}
 		answer, err := e.store.Heartbeat(try, req)
 		e.noteBeat(ctx, err)

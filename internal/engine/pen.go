@@ -71,7 +71,6 @@ func (a *Attempt) heldUp(err error) {
 
 // Checkpoint writes what was emitted and the metadata, and moves the commit mark; it returns when that is
 // durable (M1, E2). It repeats a write whose result is unknown until ctx ends. Errors: store.ErrLeaseLost, ErrTerminated;
-// ErrUnavailable when the store is lost;
 // a *store.ContentError, after which what was emitted since the last write, or is told to be lost, is lost; ctx's own,
 // after which the write may still have happened and a later checkpoint covers it.
 func (a *Attempt) Checkpoint(ctx context.Context) error {
