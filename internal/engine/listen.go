@@ -23,7 +23,6 @@ func (e *Engine) listen(ctx context.Context, stop context.CancelCauseFunc) {
 	}
 	for delay := firstListen; ctx.Err() == nil; delay = min(2*delay, maxListen) {
 		err := n.Listen(ctx, e.hint)
-		e.noteLoss(err)
 		if errors.Is(err, store.ErrClosed) {
 			e.closed(stop)
 			return

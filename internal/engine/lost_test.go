@@ -109,7 +109,12 @@ func TestTheTurnsOfALostStoreAreStopped(t *testing.T) {
 				if op == "Get" {
 					s.Client.Task(t.Context(), "t")
 				}
-				rig.Is(t, "cause", <-stopped, error(perdure.ErrLeaseLost))
+				select {
+				case cause := <-stopped:
+					rig.Is(t, "cause", cause, error(perdure.ErrLeaseLost))
+				case <-time.After(time.Minute):
+					t.Fatal("the handler was not stopped")
+				}
 				broken.All(storetest.Lose)
 				rig.After(time.Minute)
 				if _, err := h.Result(t.Context()); op != "Heartbeat" { // it was told already
