@@ -19,6 +19,7 @@ const (
 // opens the store next: what is committed to it would be acknowledged, and gone.
 type names struct {
 	files  []named
+	anchor *anchor // compares what is in the files; nil where that is not done
 	logger *slog.Logger
 	lost   atomic.Pointer[lostError]
 	linked atomic.Bool // the database has had more than one name when it was last looked at
@@ -38,8 +39,8 @@ type fileID struct{ dev, ino uint64 }
 type lostError struct{ name, now string }
 
 func (e *lostError) Error() string {
-	return fmt.Sprintf("%s has been removed, moved or replaced while it was open (%s): nothing is acknowledged any more; "+
-		"put the right file with its %s under the name, then restart the process", e.name, e.now, suffixLog)
+	return fmt.Sprintf("%s has been removed, moved or replaced, cut or written over, while it was open (%s): nothing is acknowledged any more; "+
+		"put the right file with its %s under the name, or a backup without one, then restart the process", e.name, e.now, suffixLog)
 }
 
 // watchNames begins to watch a database that SQLite has opened, by the name that was given and by the one without
@@ -85,8 +86,8 @@ func (n *names) gone() error {
 	return nil
 }
 
-// look compares what is open with what has the names, and returns an error if they differ, now or ever before, or
-// cannot be told. Any goroutine may call it.
+// look compares what is open with what has the names, and what is in it with what SQLite has written. It returns an error
+// if they differ, now or ever before, or cannot be told. Any goroutine may call it.
 func (n *names) look() error {
 	if err := n.gone(); err != nil {
 		return err
@@ -104,6 +105,13 @@ func (n *names) look() error {
 		if i == 0 {
 			n.count(links)
 		}
+	}
+	found, err := n.anchor.intact()
+	switch {
+	case err != nil:
+		return fmt.Errorf("look at what is acknowledged: %w", err)
+	case found != nil:
+		return n.lose(&lostError{n.files[0].name + found.suffix, found.what})
 	}
 	return nil
 }

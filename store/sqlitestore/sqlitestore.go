@@ -165,6 +165,7 @@ func (s *Store) guard(path string) (err error) {
 		if s.anchor, err = takeAnchor(s.names); err != nil {
 			return err
 		}
+		s.names.anchor = s.anchor
 	}
 	return s.names.look() // that nothing was put in its place meanwhile
 }
