@@ -27,7 +27,7 @@ type anchor struct {
 	db     *os.File
 	log    *os.File // has no locks
 	shared *os.File // nil when there is none
-	last   atomic.Pointer[extent]
+	last   atomic.Pointer[written]
 	print  atomic.Pointer[imprint]
 }
 

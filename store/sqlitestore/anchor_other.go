@@ -17,4 +17,4 @@ func (a *anchor) close() error { return nil }
 type harm struct{ suffix, what string }
 
 // intact finds all well.
-func (a *anchor) intact() (*harm, error) { return nil, nil }
+func (a *anchor) intact(_, _ stat) (*harm, error) { return nil, nil }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"time"
 )
 
 // What another program does to the content of the files is found by comparing them with what SQLite says of them in the
@@ -34,53 +33,54 @@ type extent struct {
 	attempted int64   // frames that may be
 }
 
+// written is an extent, with the log as it was when that was found to be in it.
+type written struct {
+	extent
+	log stat
+}
+
 // imprint is how the database was found to be. It is that until more of the log is moved to it.
 type imprint struct {
 	salts [8]byte
 	moved int64
-	size  int64
-	at    time.Time
+	is    stat
 	head  [bytesOfHead]byte
 }
-
-// errUnsettled says that SQLite is about to say something else.
-var errUnsettled = errors.New("unsettled")
 
 // harm is what has been done to a file; suffix is that of its name.
 type harm struct{ suffix, what string }
 
-// intact compares the files with what SQLite says of them. What it finds is so only if SQLite says the same afterwards;
-// while it never does, others commit, and this is called again after that. Any goroutine may call it.
-func (a *anchor) intact() (*harm, error) {
+// errUnsettled says that SQLite is about to say something else.
+var errUnsettled = errors.New("unsettled")
+
+// intact compares the files with what SQLite says of them; database and log are as they have just been. What it finds is
+// so only if SQLite says the same afterwards; while it never does, others commit, and this is called again after that.
+// Any goroutine may call it.
+func (a *anchor) intact(database, log stat) (*harm, error) {
 	if a == nil || a.shared == nil {
 		return nil, nil
 	}
 	for range 3 {
-		found, err := a.compare()
-		if err != errUnsettled {
-			return found, ignoreClosed(err)
+		found, err := a.compare(database, log)
+		switch {
+		case errors.Is(err, os.ErrClosed): // with the last store
+			return nil, nil
+		case err != errUnsettled:
+			return found, err
 		}
 	}
 	return nil, nil
 }
 
-// ignoreClosed drops the error of a store that is being closed.
-func ignoreClosed(err error) error {
-	if errors.Is(err, os.ErrClosed) {
-		return nil
-	}
-	return err
-}
-
-func (a *anchor) compare() (*harm, error) {
+func (a *anchor) compare(database, log stat) (*harm, error) {
 	e, err := a.extent()
 	if err != nil {
 		return nil, err
 	}
-	found, err := a.compareLog(e)
+	found, err := a.compareLog(e, log)
 	var print *imprint
 	if found == nil && err == nil {
-		found, print, err = a.compareDatabase(e)
+		found, print, err = a.compareDatabase(e, database)
 	}
 	if err != nil {
 		return nil, err
@@ -92,9 +92,6 @@ func (a *anchor) compare() (*harm, error) {
 	}
 	if print != nil {
 		a.print.Store(print)
-	}
-	if last := a.last.Load(); found == nil && (last == nil || *last != e) {
-		a.last.Store(&e)
 	}
 	return found, nil
 }
@@ -124,8 +121,9 @@ func (a *anchor) extent() (extent, error) {
 
 // compareLog looks at the head of the log, and at the frames that were its last one now and when it was looked at before:
 // each has the sum of all before it. A log without frames that count may be anything.
-func (a *anchor) compareLog(e extent) (*harm, error) {
-	if e.frames == 0 {
+func (a *anchor) compareLog(e extent, log stat) (*harm, error) {
+	last := a.last.Load()
+	if e.frames == 0 || last != nil && *last == (written{e, log}) {
 		return nil, nil
 	}
 	var head [bytesOfLogHead]byte
@@ -135,32 +133,37 @@ func (a *anchor) compareLog(e extent) (*harm, error) {
 	if !bytes.Equal(head[16:24], e.salts[:]) {
 		return &harm{suffixLog, "its head is not the one that was written"}, nil
 	}
-	if last := a.last.Load(); last != nil && last.salts == e.salts && last.frames < e.frames {
-		if found, err := a.compareFrame(*last); found != nil || err != nil {
+	if last != nil && last.salts == e.salts && last.frames < e.frames {
+		if found, err := a.compareFrame(last.extent, log); found != nil || err != nil {
 			return found, err
 		}
 	}
-	return a.compareFrame(e)
+	found, err := a.compareFrame(e, log)
+	if found == nil && err == nil {
+		a.last.Store(&written{e, log})
+	}
+	return found, err
 }
 
-// compareFrame looks at the last frame of an extent: at what is before its page, and at the page's last byte.
-func (a *anchor) compareFrame(e extent) (*harm, error) {
-	if e.frames == 0 {
-		return nil, nil
-	}
-	at := bytesOfLogHead + (e.frames-1)*(bytesOfFrameHead+e.page)
+// compareFrame looks at what is before the page of the last frame of an extent, and whether the log ends within that.
+func (a *anchor) compareFrame(e extent, log stat) (*harm, error) {
+	end := bytesOfLogHead + e.frames*(bytesOfFrameHead+e.page)
 	var head [bytesOfFrameHead]byte
-	if err := readAll(a.log, head[:], at); err != nil {
+	if err := readAll(a.log, head[:], end-bytesOfFrameHead-e.page); err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(head[8:16], e.salts[:]) || !bytes.Equal(head[16:], e.sum[:]) {
 		return &harm{suffixLog, "what was committed is not in it"}, nil
 	}
-	_, err := a.log.ReadAt(head[:1], at+bytesOfFrameHead+e.page-1)
-	if err == io.EOF {
-		return &harm{suffixLog, "it ends before what was committed"}, nil
+	if log.size >= end {
+		return nil, nil
 	}
-	return nil, err
+	if _, err := a.log.ReadAt(head[:1], end-1); err == io.EOF { // it has not only grown meanwhile
+		return &harm{suffixLog, "it ends before what was committed"}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return nil, nil
 }
 
 // readAll reads what is there; what is not is 0.
@@ -173,26 +176,26 @@ func readAll(f *os.File, b []byte, at int64) error {
 
 // compareDatabase looks at the size of the database, and at its first bytes when it was written to although nothing was
 // moved to it. It returns an imprint when there is a new one.
-func (a *anchor) compareDatabase(e extent) (*harm, *imprint, error) {
-	info, err := a.db.Stat()
+func (a *anchor) compareDatabase(e extent, is stat) (*harm, *imprint, error) {
+	print := a.print.Load()
+	same := print != nil && print.salts == e.salts && print.moved == e.moved
+	if same && print.is == is {
+		return nil, nil, nil
+	}
+	info, err := a.db.Stat() // what is known of it may be of before
 	if err != nil {
 		return nil, nil, err
 	}
-	size, print := info.Size(), a.print.Load()
+	is.size, is.at = info.Size(), info.ModTime().UnixNano()
 	switch {
-	case size < e.page, e.moved == e.frames && size < e.pages*e.page:
+	case is.size < e.page, e.moved == e.frames && is.size < e.pages*e.page:
 		return &harm{"", "it ends before what is in it"}, nil, nil
 	case e.moved != e.attempted || e.moved > e.frames || e.salts == [8]byte{}:
 		return nil, nil, nil // it may be written to
-	}
-	same := print != nil && print.salts == e.salts && print.moved == e.moved
-	if same && print.size != size {
+	case same && print.is.size != is.size:
 		return &harm{"", "its size is another one"}, nil, nil
 	}
-	if same && print.at.Equal(info.ModTime()) {
-		return nil, nil, nil
-	}
-	now := &imprint{salts: e.salts, moved: e.moved, size: size, at: info.ModTime()}
+	now := &imprint{salts: e.salts, moved: e.moved, is: is}
 	if err := readAll(a.db, now.head[:], 0); err != nil {
 		return nil, nil, err
 	}

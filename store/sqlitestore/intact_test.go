@@ -165,3 +165,20 @@ func visitAndWrite(t *testing.T, path string, round int) {
 	}
 	visit(t, path)
 }
+
+// BenchmarkLookAfterACommit looks at a log that has got a frame since it was looked at.
+func BenchmarkLookAfterACommit(b *testing.B) {
+	s := benchStore(b)
+	e, err := s.anchor.extent()
+	if err != nil {
+		b.Fatal(err)
+	}
+	benchLease(b, s, "t")
+	before := &written{extent: e}
+	for b.Loop() {
+		s.anchor.last.Store(before)
+		if err := s.names.look(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/perdure/perdure/store"
 )
 
 // What SQLite puts beside a database. All three files are one store.
@@ -27,8 +29,16 @@ type names struct {
 
 // named is a file by one of its names.
 type named struct {
-	name string
-	id   fileID
+	name   string
+	id     fileID
+	suffix string
+}
+
+// stat is what is known of a file without opening it. Size and time are known where anchors compare them.
+type stat struct {
+	links uint64
+	size  int64
+	at    int64 // when it was written to last, in nanoseconds
 }
 
 // fileID tells files apart for as long as they are open.
@@ -51,9 +61,9 @@ func watchNames(given, path string, logger *slog.Logger) (*names, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.files = append(n.files, named{path, id})
+	n.files = append(n.files, named{path, id, ""})
 	if given != path {
-		n.files = append(n.files, named{given, id})
+		n.files = append(n.files, named{given, id, ""})
 	}
 	for _, suffix := range []string{suffixLog, suffixShared} {
 		id, _, err := identifyFile(path + suffix)
@@ -63,7 +73,7 @@ func watchNames(given, path string, logger *slog.Logger) (*names, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.files = append(n.files, named{path + suffix, id})
+		n.files = append(n.files, named{path + suffix, id, suffix})
 	}
 	return n, nil
 }
@@ -71,7 +81,7 @@ func watchNames(given, path string, logger *slog.Logger) (*names, error) {
 // has reports whether the file with a suffix is watched.
 func (n *names) has(suffix string) bool {
 	for _, f := range n.files {
-		if f.name == n.files[0].name+suffix {
+		if f.suffix == suffix {
 			return true
 		}
 	}
@@ -92,24 +102,29 @@ func (n *names) look() error {
 	if err := n.gone(); err != nil {
 		return err
 	}
+	var database, log stat
 	for i, f := range n.files {
-		id, links, err := identifyFile(f.name)
+		id, is, err := identifyFile(f.name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 			return n.lose(&lostError{f.name, "there is none"})
 		case err != nil:
-			return fmt.Errorf("look at what is acknowledged: %w", err)
+			return &store.TroubleError{Err: fmt.Errorf("look at what is acknowledged: %w", err)}
 		case id != f.id:
 			return n.lose(&lostError{f.name, "there is another one"})
 		}
-		if i == 0 {
-			n.count(links)
+		switch {
+		case i == 0:
+			n.count(is.links)
+			database = is
+		case f.suffix == suffixLog:
+			log = is
 		}
 	}
-	found, err := n.anchor.intact()
+	found, err := n.anchor.intact(database, log)
 	switch {
 	case err != nil:
-		return fmt.Errorf("look at what is acknowledged: %w", err)
+		return &store.TroubleError{Err: fmt.Errorf("look at what is acknowledged: %w", err)}
 	case found != nil:
 		return n.lose(&lostError{n.files[0].name + found.suffix, found.what})
 	}

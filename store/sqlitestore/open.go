@@ -51,10 +51,10 @@ func check(path string, opts Options) error {
 
 // checkLinks refuses a file that has more than one name: SQLite's log and locks belong to a name.
 func checkLinks(path string) error {
-	_, links, err := identifyFile(path)
-	if err == nil && links > 1 {
+	_, is, err := identifyFile(path)
+	if err == nil && is.links > 1 {
 		return fmt.Errorf("it has %d names (hard links), and its %s belongs to one of them: who opens another misses what is in that; "+
-			"remove the others (find DIR -samefile FILE), or make a copy", links, suffixLog)
+			"remove the others (find DIR -samefile FILE), or make a copy", is.links, suffixLog)
 	}
 	return err
 }
