@@ -211,13 +211,24 @@ func cause(path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	switch sqlite.ErrCode(err).ToPrimary() {
+	code := sqlite.ErrCode(err).ToPrimary()
+	switch code {
 	case sqlite.ResultNotADB:
 		return fmt.Errorf("it is not a SQLite database: %w", err)
-	case sqlite.ResultCantOpen, sqlite.ResultPerm, sqlite.ResultReadOnly, sqlite.ResultAuth:
-		return fmt.Errorf("it cannot be read and written by this user%s: %w", mode(path), err)
+	case sqlite.ResultCantOpen, sqlite.ResultPerm, sqlite.ResultReadOnly, sqlite.ResultAuth, sqlite.ResultIOErr, sqlite.ResultFull:
+	default:
+		return err
 	}
-	return err
+	if lack := lackAt(path); lack != "" {
+		return fmt.Errorf("%s: %w", lack, err)
+	}
+	switch code {
+	case sqlite.ResultIOErr:
+		return err
+	case sqlite.ResultFull:
+		return fmt.Errorf("its disk has no room, or this user's quota is used up: %w", err)
+	}
+	return fmt.Errorf("it cannot be read and written by this user%s: %w", mode(path), err)
 }
 
 func mode(path string) string {
