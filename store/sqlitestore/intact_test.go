@@ -37,6 +37,15 @@ var harms = map[string]func(path string, before map[string][]byte) error{
 	},
 	"the database cut to nothing": func(path string, _ map[string][]byte) error { return os.Truncate(path, 0) },
 	"the database cut by a byte":  func(path string, _ map[string][]byte) error { return cut(path, 1) },
+	"the head of the database written over": func(path string, _ map[string][]byte) error {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt([]byte("another's"), 20)
+		later := time.Now().Add(time.Second) // than what was written in the same tick of the clock
+		return errors.Join(err, f.Close(), os.Chtimes(path, later, later))
+	},
 	"the database written over by that of before": func(path string, before map[string][]byte) error {
 		return os.WriteFile(path, before[""], 0o600)
 	},
@@ -108,6 +117,48 @@ func TestAHarmDuringACommitIsNoticedBeforeItsAnswers(t *testing.T) {
 			}})
 			wantLost(t, "the commit", err)
 		})
+	}
+}
+
+func TestARestoreIsNoticed(t *testing.T) {
+	path := newPlace(t)
+	s, logs := openLogged(t, path)
+	mustOffer(t, s, "before")
+	if err := s.View(t.Context(), func(db *sqlite.Conn) error {
+		return sqlitex.ExecuteTransient(db, `VACUUM INTO ?`, &sqlitex.ExecOptions{Args: []any{path + ".backup"}})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	mustOffer(t, s, "lost")
+	if _, err := s.version(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	copyInto(t, path, path+".backup")
+	_, err := s.version(t.Context())
+	wantLost(t, "the number of the commits", err)
+	wantNothingAcknowledged(t, s, logs)
+}
+
+// copyInto writes a backup into a file that is open, as SQLite's shell does when it restores.
+func copyInto(t *testing.T, path, backup string) {
+	t.Helper()
+	from, err := sqlite.OpenConn(backup, sqlite.OpenReadOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	to, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	b, err := sqlite.NewBackup(to, "main", from, "main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Step(-1)
+	if err = errors.Join(err, b.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
