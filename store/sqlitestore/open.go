@@ -207,7 +207,10 @@ func migrateIn(c *conn, steps []string) error {
 }
 
 // cause says in plain words what SQLite's error means for the file.
-func cause(path string, err error) error {
+func cause(path string, err error) error { return causeOf(path, err, lackAt) }
+
+// causeOf is cause with what tells what keeps SQLite from writing.
+func causeOf(path string, err error, lackAt func(string) string) error {
 	if err == nil {
 		return nil
 	}

@@ -3,12 +3,10 @@
 package sqlitestore
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
 )
 
 func TestWhatAFileSystemLacksIsSaid(t *testing.T) {
@@ -24,51 +22,21 @@ func TestWhatAFileSystemLacksIsSaid(t *testing.T) {
 	}
 }
 
-// mounted returns a folder that is a file system of its own.
-func mounted(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
-		t.Skip("only root may mount: ", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
+func TestOpenSaysWhatTheFileSystemLacks(t *testing.T) {
+	for code, plain := range map[sqlite.ResultCode]string{
+		sqlite.ResultCantOpen: "by this user", sqlite.ResultReadOnly: "by this user", sqlite.ResultIOErr: "disk I/O", sqlite.ResultFull: "no room",
+	} {
+		for lack, want := range map[string]string{"": plain, "its disk is full": "its disk is full"} {
+			err := causeOf("store.db", code.ToError(), func(string) string { return lack })
+			if wantError(t, err.Error(), want); sqlite.ErrCode(err) != code {
+				t.Errorf("%v is not within %v", code, err)
+			}
 		}
-	})
-	return dir
-}
-
-func TestOpenSaysThatTheDiskIsFull(t *testing.T) {
-	dir := mounted(t)
-	path := filepath.Join(dir, "store.db")
-	s := openAt(t, path, nil)
-	mustOffer(t, s, "one")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(dir, "filler"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
-	}
-	for _, p := range []string{path, filepath.Join(dir, "new.db")} {
-		wantError(t, refusal(t, p, nil), "its disk is full")
 	}
 }
 
-func TestOpenSaysThatTheFileSystemIsForReadingOnly(t *testing.T) {
-	dir := mounted(t)
-	path := filepath.Join(dir, "store.db")
-	openAt(t, path, nil).Close()
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
+func TestTheSpaceOfAFolderIsKnown(t *testing.T) {
+	if s, known := spaceAt(t.TempDir()); !known || s.lacks() != "" {
+		t.Errorf("got %+v, %v", s, known)
 	}
-	for _, p := range []string{path, filepath.Join(dir, "new.db")} {
-		wantError(t, refusal(t, p, nil), "mounted for reading only")
-	}
-	wantError(t, refusal(t, path, &Options{ReadOnly: true}), "mounted for reading only")
 }
