@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,10 @@ type anchor struct {
 	stores int
 	engine bool // an engine has the lock
 	db     *os.File
+	log    *os.File // has no locks
 	shared *os.File // nil when there is none
+	last   atomic.Pointer[written]
+	print  atomic.Pointer[imprint]
 }
 
 // anchors are the anchors of this process. They are the process', like the locks.
@@ -60,6 +64,9 @@ func takeAnchor(n *names) (*anchor, error) {
 func (a *anchor) open(n *names) (err error) {
 	name := n.files[0].name
 	if a.db, err = os.Open(name); err != nil {
+		return err
+	}
+	if a.log, err = os.Open(name + suffixLog); err != nil {
 		return err
 	}
 	if n.has(suffixShared) {
@@ -153,7 +160,7 @@ func (a *anchor) close() error {
 
 func (a *anchor) closeFiles() error {
 	var errs []error
-	for _, f := range []*os.File{a.db, a.shared} {
+	for _, f := range []*os.File{a.db, a.log, a.shared} {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}

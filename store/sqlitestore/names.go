@@ -21,6 +21,7 @@ const (
 // opens the store next: what is committed to it would be acknowledged, and gone.
 type names struct {
 	files  []named
+	anchor *anchor // compares what is in the files; nil where that is not done
 	logger *slog.Logger
 	lost   atomic.Pointer[lostError]
 	linked atomic.Bool // the database has had more than one name when it was last looked at
@@ -28,8 +29,16 @@ type names struct {
 
 // named is a file by one of its names.
 type named struct {
-	name string
-	id   fileID
+	name   string
+	id     fileID
+	suffix string
+}
+
+// stat is what is known of a file without opening it. Size and time are known where anchors compare them.
+type stat struct {
+	links uint64
+	size  int64
+	at    int64 // when it was written to last, in nanoseconds
 }
 
 // fileID tells files apart for as long as they are open.
@@ -40,8 +49,8 @@ type fileID struct{ dev, ino uint64 }
 type lostError struct{ name, now string }
 
 func (e *lostError) Error() string {
-	return fmt.Sprintf("%s has been removed, moved or replaced while it was open (%s): nothing is acknowledged any more; "+
-		"put the right file with its %s under the name, then restart the process", e.name, e.now, suffixLog)
+	return fmt.Sprintf("%s has been removed, moved or replaced, cut or written over, while it was open (%s): nothing is acknowledged any more; "+
+		"put the right file with its %s under the name, or a backup without one, then restart the process", e.name, e.now, suffixLog)
 }
 
 // Unwrap says of which kind it is.
@@ -55,9 +64,9 @@ func watchNames(given, path string, logger *slog.Logger) (*names, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.files = append(n.files, named{path, id})
+	n.files = append(n.files, named{path, id, ""})
 	if given != path {
-		n.files = append(n.files, named{given, id})
+		n.files = append(n.files, named{given, id, ""})
 	}
 	for _, suffix := range []string{suffixLog, suffixShared} {
 		id, _, err := identifyFile(path + suffix)
@@ -67,7 +76,7 @@ func watchNames(given, path string, logger *slog.Logger) (*names, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.files = append(n.files, named{path + suffix, id})
+		n.files = append(n.files, named{path + suffix, id, suffix})
 	}
 	return n, nil
 }
@@ -75,7 +84,7 @@ func watchNames(given, path string, logger *slog.Logger) (*names, error) {
 // has reports whether the file with a suffix is watched.
 func (n *names) has(suffix string) bool {
 	for _, f := range n.files {
-		if f.name == n.files[0].name+suffix {
+		if f.suffix == suffix {
 			return true
 		}
 	}
@@ -90,14 +99,15 @@ func (n *names) gone() error {
 	return nil
 }
 
-// look compares what is open with what has the names, and returns an error if they differ, now or ever before, or
-// cannot be told. Any goroutine may call it.
+// look compares what is open with what has the names, and what is in it with what SQLite has written. It returns an error
+// if they differ, now or ever before, or cannot be told. Any goroutine may call it.
 func (n *names) look() error {
 	if err := n.gone(); err != nil {
 		return err
 	}
+	var database, log stat
 	for i, f := range n.files {
-		id, links, err := identifyFile(f.name)
+		id, is, err := identifyFile(f.name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 			return n.lose(&lostError{f.name, "there is none"})
@@ -106,9 +116,20 @@ func (n *names) look() error {
 		case id != f.id:
 			return n.lose(&lostError{f.name, "there is another one"})
 		}
-		if i == 0 {
-			n.count(links)
+		switch {
+		case i == 0:
+			n.count(is.links)
+			database = is
+		case f.suffix == suffixLog:
+			log = is
 		}
+	}
+	found, err := n.anchor.intact(database, log)
+	switch {
+	case err != nil:
+		return &store.TroubleError{Err: fmt.Errorf("look at what is acknowledged: %w", err)}
+	case found != nil:
+		return n.lose(&lostError{n.files[0].name + found.suffix, found.what})
 	}
 	return nil
 }

@@ -73,23 +73,29 @@ func TestNothingIsAcknowledgedWhenTheFileHasLostItsName(t *testing.T) {
 			if err := lose(path); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 {
-				_, err := s.Offer(t.Context(), offerReq("after"))
-				wantLost(t, "Offer", err)
-				_, err = s.Offer(t.Context(), offerReq("before")) // its answer would be definite
-				wantLost(t, "Offer of what was known", err)
-				_, err = s.Get(t.Context(), "before")
-				wantLost(t, "Get", err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			wantLost(t, "Listen", s.Listen(ctx, func(store.Hint) {}))
-			if n := strings.Count(logs.String(), "restart the process"); n != 1 {
-				t.Errorf("the log says %d times what to do: %s", n, logs)
-			}
-			wantLost(t, "Close", s.Close())
+			wantNothingAcknowledged(t, s, logs)
 		})
 	}
+}
+
+// wantNothingAcknowledged checks that a store, which was offered "before", knows of its loss.
+func wantNothingAcknowledged(t *testing.T, s *Store, logs fmt.Stringer) {
+	t.Helper()
+	for range 2 {
+		_, err := s.Offer(t.Context(), offerReq("after"))
+		wantLost(t, "Offer", err)
+		_, err = s.Offer(t.Context(), offerReq("before")) // its answer would be definite
+		wantLost(t, "Offer of what was known", err)
+		_, err = s.Get(t.Context(), "before")
+		wantLost(t, "Get", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	wantLost(t, "Listen", s.Listen(ctx, func(store.Hint) {}))
+	if n := strings.Count(logs.String(), "restart the process"); n != 1 {
+		t.Errorf("the log says %d times what to do: %s", n, logs)
+	}
+	wantLost(t, "Close", s.Close())
 }
 
 func TestALossDuringACommitIsNoticedBeforeItsAnswers(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// identifyFile returns what file has a name, and how many names it has.
-func identifyFile(name string) (id fileID, links uint64, err error) {
+// identifyFile returns what file has a name, and what is known of it without opening it.
+func identifyFile(name string) (id fileID, is stat, err error) {
 	var st syscall.Stat_t
 	for {
 		err = syscall.Stat(name, &st)
@@ -17,7 +17,7 @@ func identifyFile(name string) (id fileID, links uint64, err error) {
 		}
 	}
 	if err != nil {
-		return fileID{}, 0, &fs.PathError{Op: "stat", Path: name, Err: err}
+		return fileID{}, stat{}, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
-	return fileID{dev: uint64(st.Dev), ino: uint64(st.Ino)}, uint64(st.Nlink), nil
+	return fileID{dev: uint64(st.Dev), ino: uint64(st.Ino)}, statOf(&st), nil
 }

@@ -51,10 +51,10 @@ func check(path string, opts Options) error {
 
 // checkLinks refuses a file that has more than one name: SQLite's log and locks belong to a name.
 func checkLinks(path string) error {
-	_, links, err := identifyFile(path)
-	if err == nil && links > 1 {
+	_, is, err := identifyFile(path)
+	if err == nil && is.links > 1 {
 		return fmt.Errorf("it has %d names (hard links), and its %s belongs to one of them: who opens another misses what is in that; "+
-			"remove the others (find DIR -samefile FILE), or make a copy", links, suffixLog)
+			"remove the others (find DIR -samefile FILE), or make a copy", is.links, suffixLog)
 	}
 	return err
 }
@@ -207,17 +207,31 @@ func migrateIn(c *conn, steps []string) error {
 }
 
 // cause says in plain words what SQLite's error means for the file.
-func cause(path string, err error) error {
+func cause(path string, err error) error { return causeOf(path, err, lackAt) }
+
+// causeOf is cause with what tells what keeps SQLite from writing.
+func causeOf(path string, err error, lackAt func(string) string) error {
 	if err == nil {
 		return nil
 	}
-	switch sqlite.ErrCode(err).ToPrimary() {
+	code := sqlite.ErrCode(err).ToPrimary()
+	switch code {
 	case sqlite.ResultNotADB:
 		return fmt.Errorf("it is not a SQLite database: %w", err)
-	case sqlite.ResultCantOpen, sqlite.ResultPerm, sqlite.ResultReadOnly, sqlite.ResultAuth:
-		return fmt.Errorf("it cannot be read and written by this user%s: %w", mode(path), err)
+	case sqlite.ResultCantOpen, sqlite.ResultPerm, sqlite.ResultReadOnly, sqlite.ResultAuth, sqlite.ResultIOErr, sqlite.ResultFull:
+	default:
+		return err
 	}
-	return err
+	if lack := lackAt(path); lack != "" {
+		return fmt.Errorf("%s: %w", lack, err)
+	}
+	switch code {
+	case sqlite.ResultIOErr:
+		return err
+	case sqlite.ResultFull:
+		return fmt.Errorf("its disk has no room, or this user's quota is used up: %w", err)
+	}
+	return fmt.Errorf("it cannot be read and written by this user%s: %w", mode(path), err)
 }
 
 func mode(path string) string {

@@ -37,14 +37,14 @@ func statements() map[string]string {
 		"sqlUnsetMetadata": sqlUnsetMetadata, "sqlWorker": sqlWorker, "sqlLapsed": sqlLapsed, "sqlAlive": sqlAlive,
 		"sqlServed": sqlServed, "sqlPutWorker": sqlPutWorker, "sqlDeleteWorker": sqlDeleteWorker,
 		"sqlDeleteMail": sqlDeleteMail, "sqlAddMail": sqlAddMail, "sqlDropMail": sqlDropMail, "sqlMail": sqlMail,
-		"sqlPublished": sqlPublished, "sqlPublish": sqlPublish, "sqlProbe": sqlProbe,
+		"sqlPublished": sqlPublished, "sqlPublish": sqlPublish, "sqlProbe": sqlProbe, "sqlReached": sqlReached,
 	}
 }
 
 // small are tables of a few rows, which may be read whole; the first rows of a table in its own order; and rows that a
 // subquery has chosen already.
 func small(sql string) bool {
-	return strings.Contains(sql, "FROM workers") || sql == sqlAbandoned || sql == sqlWaiting
+	return strings.Contains(sql, "FROM workers") || sql == sqlAbandoned || sql == sqlWaiting || sql == sqlReached
 }
 
 func (c *conn) plan(t *testing.T, sql string) string {

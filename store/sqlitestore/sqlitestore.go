@@ -2,8 +2,9 @@
 // engine at a time (rule O5), any number of other processes that offer, signal and read.
 //
 // An operation that has returned is synced to the disk, and in the files of the names: when these have been removed,
-// moved or replaced, every operation fails until the process is restarted. Operations that arrive while a commit runs
-// are committed together, with one sync (rule P3).
+// moved or replaced, every operation fails until the process is restarted. On Linux, on a local disk, it is the same when
+// they have been cut or written over. Operations that arrive while a commit runs are committed together, with one sync
+// (rule P3).
 //
 // A program must not open the files of its own store in any other way (see [Store.View]).
 package sqlitestore
@@ -165,6 +166,7 @@ func (s *Store) guard(path string) (err error) {
 		if s.anchor, err = takeAnchor(s.names); err != nil {
 			return err
 		}
+		s.names.anchor = s.anchor
 	}
 	return s.names.look() // that nothing was put in its place meanwhile
 }

@@ -1,0 +1,7 @@
+package sqlitestore
+
+import "syscall"
+
+func statOf(st *syscall.Stat_t) stat {
+	return stat{links: uint64(st.Nlink), size: st.Size, at: st.Mtim.Nano()}
+}
