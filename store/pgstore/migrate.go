@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -118,10 +119,11 @@ func Missing(ctx context.Context, url, schema string) (string, error) {
 
 // connect connects to migrate a schema.
 func connect(ctx context.Context, url, schema string) (*texts, *pgx.Conn, error) {
-	config, err := pgx.ParseConfig(url)
+	settings, err := pgxpool.ParseConfig(url) // takes out what it says of pools, which the server does not know
 	if err != nil {
 		return nil, nil, err
 	}
+	config := settings.ConnConfig
 	x := &texts{schema: cmp.Or(schema, takeSchema(config), DefaultSchema)}
 	guard(&config.Config)
 	conn, err := pgx.ConnectConfig(ctx, config)
