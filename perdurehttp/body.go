@@ -99,30 +99,42 @@ func (h *Handler) bodyTooLarge() error {
 	return newProblem(CodeTooLarge, "the body is too large: the limit is %d bytes, of which input may take %d", h.maxBody, h.eng.Limits().Input)
 }
 
-// Of a body that nobody wants: how much of it is read, and for how long, so that a client that sends it to its end before
-// it reads gets its answer.
+// Of a body that nobody wants: how much of it is read, and for how long before and after the answer, so that a client that
+// sends it to its end before it reads gets its answer.
 const (
 	drainBytes = 64 << 20
+	drainFirst = 100 * time.Millisecond
 	drainTime  = 5 * time.Second
 )
 
-// drain reads what is left of a request's body before its answer is written: a connection that is closed with something
-// unread is reset, and the answer with it. What is too much, or too slow, costs the connection. A client that waits to be
-// told to go on has sent nothing, and is not told.
-func (h *Handler) drain(w http.ResponseWriter, r *http.Request) {
+// refuse writes the answer to a request whose body nobody wants. A connection that is closed with something unread is
+// reset, and the answer with it. So a body that is there is read, and the connection stays; one that is late, too much,
+// or of unknown length, costs the connection, and what comes of it is read when the answer is out. A client that waits to
+// be told to go on has sent nothing, and is not told.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
 	if r.ContentLength == 0 || r.Body == nil || r.Header.Get("Expect") != "" || w.Header().Get("Connection") == "close" {
+		h.write(w, p.Status, p)
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime)) // not every ResponseWriter can
-	if n, err := io.Copy(io.Discard, io.LimitReader(r.Body, drainBytes)); err != nil || n == drainBytes {
-		w.Header().Set("Connection", "close")
-		return
+	to := http.NewResponseController(w)
+	body := &io.LimitedReader{R: r.Body, N: drainBytes}
+	if r.ContentLength > 0 { // a chunked body that was late once cannot be read on
+		_ = to.SetReadDeadline(time.Now().Add(drainFirst)) // not every ResponseWriter can
+		if _, err := io.Copy(io.Discard, body); err == nil && body.N > 0 {
+			_ = to.SetReadDeadline(time.Time{})
+			h.write(w, p.Status, p)
+			return
+		}
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	w.Header().Set("Connection", "close")
+	h.write(w, p.Status, p)
+	_ = to.Flush()
+	_ = to.SetReadDeadline(time.Now().Add(drainTime))
+	_, _ = io.Copy(io.Discard, body)
 }
 
 // nothingSent refuses a body where none is taken: who sends one means something by it.
-func nothingSent(r *http.Request) error {
+func nothingSent(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 || r.Body == nil {
 		return nil
 	}
@@ -133,6 +145,7 @@ func nothingSent(r *http.Request) error {
 	case n > 0:
 		return invalid("the route takes no body")
 	case err != io.EOF:
+		w.Header().Set("Connection", "close")
 		return invalid("the request has not arrived as a whole")
 	}
 	return nil

@@ -219,11 +219,11 @@ func (h *Handler) serve(rt *route, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// check refuses what the request's head is refused for, and then a body where none is taken.
 func (c *call) check(rt *route) (err error) {
-	if rt.body == nil {
-		if err := nothingSent(c.r); err != nil {
-			return err
-		}
+	if c.id != "" && !identifier.MatchString(c.id) {
+		c.r.SetPathValue("id", "") // nothing of it belongs into an answer
+		return fmt.Errorf("task %s: %w", quote(c.id), perdure.ErrNotFound)
 	}
 	if c.query, err = parseQuery(c.r.URL.RawQuery, rt.params); err != nil {
 		return err
@@ -237,9 +237,8 @@ func (c *call) check(rt *route) (err error) {
 	if c.r.Method == http.MethodHead {
 		c.wait = 0 // nobody would see what is waited for
 	}
-	if c.id != "" && !identifier.MatchString(c.id) {
-		c.r.SetPathValue("id", "") // nothing of it belongs into an answer
-		return fmt.Errorf("task %s: %w", quote(c.id), perdure.ErrNotFound)
+	if rt.body == nil {
+		return nothingSent(c.w, c.r)
 	}
 	return nil
 }
@@ -247,9 +246,6 @@ func (c *call) check(rt *route) (err error) {
 // fail writes an error as a problem.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err, r.PathValue("id"))
-	if p.Status < http.StatusInternalServerError {
-		h.drain(w, r)
-	}
 	if k, _ := lookup(p.Code); k.quiet || p.secret {
 		attrs := []any{"route", r.Pattern, "task", p.TaskID, "code", p.Code, "error", p.cause}
 		if panicked, ok := errors.AsType[*perdure.PanicError](p.cause); ok {
@@ -259,6 +255,10 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
+	}
+	if p.Status < http.StatusInternalServerError {
+		h.refuse(w, r, p)
+		return
 	}
 	h.write(w, p.Status, p)
 }

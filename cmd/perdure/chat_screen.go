@@ -14,6 +14,7 @@ import (
 	"charm.land/lipgloss/v2"
 
 	"github.com/perdure/perdure"
+	"github.com/perdure/perdure/internal/stores"
 )
 
 // What reaches the screen beside keys.
@@ -113,7 +114,7 @@ type view struct {
 
 // Init implements tea.Model.
 func (v *view) Init() tea.Cmd {
-	return tea.Sequence(tea.Println(faint("conversation "+v.talk.id)), textinput.Blink)
+	return tea.Sequence(tea.Println(faint(stores.Redact("conversation "+v.talk.id))), textinput.Blink)
 }
 
 // Update implements tea.Model.

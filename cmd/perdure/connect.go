@@ -8,7 +8,9 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -110,6 +112,9 @@ func (a *app) serverURL() string {
 
 func (a *app) dial() (*session, error) {
 	where := a.serverURL()
+	if err := a.headerTakes("PERDURE_TOKEN"); err != nil {
+		return nil, err
+	}
 	c, err := perdurehttp.NewClient(where, &perdurehttp.ClientOptions{
 		Token: a.getenv("PERDURE_TOKEN"), Patience: patience, WaitPatience: patience,
 	})
@@ -117,6 +122,14 @@ func (a *app) dial() (*session, error) {
 		return nil, usage("--url %s: it must be the URL of a server, such as %s", where, defaultURL)
 	}
 	return &session{Client: c, url: where, where: stores.Redact(where), funcs: c.Funcs, workers: c.Workers, close: func() error { return nil }}, nil
+}
+
+// headerTakes refuses the value of a variable that is sent in a header and cannot be. The value is a secret.
+func (a *app) headerTakes(variable string) error {
+	if strings.ContainsFunc(a.getenv(variable), unicode.IsControl) {
+		return usage("%s: it has a line break, or another control character, that no HTTP header takes", variable)
+	}
+	return nil
 }
 
 // unreachable says in plain words that a server does not answer.

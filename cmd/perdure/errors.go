@@ -57,7 +57,7 @@ func message(err error) string {
 
 // exitCode is the table error ↔ exit code.
 func exitCode(err error) int {
-	if _, ok := errors.AsType[*usageError](err); ok {
+	if _, ok := errors.AsType[*usageError](err); ok || stores.Malformed(err) {
 		return exitUsage
 	}
 	if _, ok := errors.AsType[*perdure.ConflictError](err); ok {

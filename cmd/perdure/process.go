@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/perdure/perdure/internal/stores"
 	"github.com/perdure/perdure/store"
@@ -56,30 +55,18 @@ func (a *app) steadyOutput() (flush func()) {
 	return func() { out.flush(); errOut.flush() }
 }
 
-// How often a database is tried that is not there yet, and how often that is told.
-const (
-	firstRetry = 100 * time.Millisecond
-	lastRetry  = time.Second
-	tellRetry  = 15 * time.Second
-)
-
-// openStore opens the store, and makes or migrates it unless told not to. A database that does not answer yet is
+// openStore opens the store, and makes or migrates it unless told not to. A Postgres database that does not answer yet is
 // waited for.
 func (s *server) openStore(ctx context.Context) (store.Store, error) {
-	begun, told, pause := time.Now(), time.Time{}, firstRetry
-	for {
-		st, err := stores.Open(ctx, s.set.db, &stores.Options{Existing: s.set.noMigrate, AllowNetworkFS: s.set.allowNetworkFS, Logger: s.log})
-		if err == nil || ctx.Err() != nil || !stores.IsPostgres(s.set.db) || !stores.Absent(err) || time.Since(begun) >= s.set.waitForDB {
-			return st, err
-		}
-		if time.Since(told) >= tellRetry {
-			told = time.Now()
-			s.log.Warn("waiting for the database", "db", stores.Name(s.set.db), "err", message(err), "wait", s.set.waitForDB)
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-		pause = min(2*pause, lastRetry)
+	open := func(ctx context.Context) (store.Store, error) {
+		return stores.Open(ctx, s.set.db, &stores.Options{Existing: s.set.noMigrate, AllowNetworkFS: s.set.allowNetworkFS, Logger: s.log})
 	}
+	if !stores.IsPostgres(s.set.db) {
+		return open(ctx)
+	}
+	o := &opening{wait: s.set.waitForDB, open: open, reach: func(ctx context.Context) error { return stores.Reach(ctx, s.set.db) },
+		tell: func(err error) {
+			s.log.Warn("waiting for the database", "db", stores.Name(s.set.db), "err", message(err), "wait", s.set.waitForDB)
+		}}
+	return o.done(ctx)
 }

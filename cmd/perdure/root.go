@@ -81,9 +81,28 @@ func (a *app) rootCommand() *cobra.Command {
 		a.cancelCommand(), a.terminateCommand(), a.resumeCommand(), a.rmCommand())
 	a.add(root, "server", a.serveCommand(), a.migrateCommand(), a.exportCommand(), a.importCommand(), a.workersCommand(), a.funcsCommand(), a.doctorCommand(), a.benchCommand(), a.versionCommand())
 	root.AddCommand(a.benchChildCommand(), &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp})
+	root.InitDefaultHelpCmd()
+	strictHelp(root)
 	root.SetHelpCommandGroupID("server")
 	root.SetCompletionCommandGroupID("server")
 	return root
+}
+
+// strictHelp makes "help NOPE" wrong usage, and not a help text.
+func strictHelp(root *cobra.Command) {
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		return
+	}
+	show := help.Run
+	help.Run = nil
+	help.RunE = func(c *cobra.Command, args []string) error {
+		if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+			return usage("help %s: there is no such command", strings.Join(args, " "))
+		}
+		show(c, args)
+		return nil
+	}
 }
 
 // add adds commands that note when they begin: what goes wrong before that is wrong usage.
@@ -136,7 +155,7 @@ func (a *app) getenv(name string) string {
 	return value
 }
 
-// say tells the user something beside the output.
+// say tells the user something beside the output, without what looks like a password.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.errOut, "perdure: %s\n", plain(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(a.errOut, "perdure: %s\n", plain(stores.Redact(fmt.Sprintf(format, args...))))
 }

@@ -115,6 +115,9 @@ func (a *app) serve(ctx context.Context, set *settings) (err error) {
 	if err := s.set.validate(); err != nil {
 		return err
 	}
+	if err := a.headerTakes("PERDURE_MODEL_KEY"); err != nil {
+		return err
+	}
 	defer a.steadyOutput()()
 	if s.log, err = s.logger(); err != nil {
 		return err

@@ -242,3 +242,11 @@ func TestItBuildsWithoutCgo(t *testing.T) {
 	t.Setenv("CGO_ENABLED", "0")
 	goTool(t, "go", "build", "./...")
 }
+
+func TestItBuildsForOtherSystems(t *testing.T) {
+	t.Setenv("CGO_ENABLED", "0")
+	for _, system := range []string{"darwin", "windows"} {
+		t.Setenv("GOOS", system)
+		goTool(t, "go", "build", "./...")
+	}
+}

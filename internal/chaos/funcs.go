@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/perdure/perdure"
 )
 
@@ -143,13 +141,6 @@ func (j *Journal) visit(turn *perdure.Scope) func() {
 // line writes one line, in one write.
 func (j *Journal) line(what string, turn *perdure.Scope, more any) {
 	fmt.Fprintf(j.file, "%s %s %d %d %v %d %d\n", what, turn.TaskID(), turn.Number(), turn.Epoch(), more, os.Getpid(), monotonic())
-}
-
-// monotonic is the time since the machine started, the same for all processes whatever their clocks say.
-func monotonic() int64 {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // every Linux has it
-	return t.Nano()
 }
 
 // Line is a line of the journal.

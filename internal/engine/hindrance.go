@@ -12,8 +12,9 @@ import (
 )
 
 // hindranceKept is how long an engine is not ready after the last operation that met a hindrance, when no other shows
-// that it is over.
-const hindranceKept = time.Minute
+// that it is over. Who meets one tries again each second; heartbeats that the store does not take are a reason of their
+// own. So what nobody has met for as long may be over, and only who is ready is asked for what would show it.
+const hindranceKept = 5 * time.Second
 
 // hindrance is what who runs the store has to cure before it does again what callers ask of it: an error of kind
 // store.TroubleError that an operation has met, until one of the same kind gets an answer.

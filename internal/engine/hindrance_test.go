@@ -70,8 +70,9 @@ func TestWhatWhoRunsTheStoreCanCureIsTheReasonOfNotBeingReady(t *testing.T) {
 					t.Errorf("Ready: got %v, want the reason", err)
 				}
 				rig.Is(t, "log records", told(), 1)
-				rig.After(2 * time.Minute)
-				rig.Is(t, "Ready when nobody has met it for long", s.Engine.Ready(), nil)
+				rig.After(6 * time.Second)
+				rig.Is(t, "Ready when nobody has met it for some seconds", s.Engine.Ready(), nil)
+				rig.After(time.Minute)
 				rig.Fails(t, "the call", c.ask(t.Context(), s, f), perdure.ErrUnavailable)
 				rig.Is(t, "log records of the next minute", told(), 2)
 				c.hinder(st, nil)

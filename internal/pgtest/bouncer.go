@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -51,7 +50,7 @@ func Bouncer(t testing.TB, server string, settings ...string) string {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin, "-q", ini)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+	cmd.SysProcAttr = runAs(cred)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,7 @@ func (s *Server) create() error {
 		return err
 	}
 	if cred != nil {
-		if err := os.Chown(s.dir, int(cred.Uid), int(cred.Gid)); err != nil {
+		if err := os.Chown(s.dir, int(cred.uid), int(cred.gid)); err != nil {
 			return err
 		}
 	}
@@ -178,8 +178,11 @@ func (s *Server) create() error {
 	return err
 }
 
+// account is whom a program runs as.
+type account struct{ uid, gid uint32 }
+
 // unprivileged returns whom to run Postgres as when this process is root's; else nil.
-func unprivileged() (*syscall.Credential, error) {
+func unprivileged() (*account, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
 	}
@@ -191,7 +194,7 @@ func unprivileged() (*syscall.Credential, error) {
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err1, err2)
+	return &account{uint32(uid), uint32(gid)}, errors.Join(err1, err2)
 }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
@@ -199,7 +202,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "HOME="+s.dir, "LC_ALL=C", "TZ=UTC")
 	cred, _ := unprivileged()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+	cmd.SysProcAttr = runAs(cred)
 	return cmd
 }
 
@@ -234,7 +237,7 @@ func (s *Server) Launch() error {
 		args = append(args, "-c", set)
 	}
 	s.cmd, s.exited = s.command("postgres", args...), make(chan struct{})
-	s.cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT // of the thread that starts it: it dies with this process
+	dieWithUs(s.cmd.SysProcAttr)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func (s *Server) own(path string) error {
 	if err != nil || cred == nil {
 		return err
 	}
-	return os.Chown(path, int(cred.Uid), int(cred.Gid))
+	return os.Chown(path, int(cred.uid), int(cred.gid))
 }
 
 // ask runs a query that returns one value.
@@ -176,18 +176,18 @@ func (s *Server) processes() []int {
 // Freeze stops all of the server's processes, and Thaw lets them go on.
 func (s *Server) Freeze() {
 	s.frozen = true
-	s.signal(syscall.SIGSTOP)
+	s.signal(stopSignal)
 }
 
 // Thaw ends a Freeze.
 func (s *Server) Thaw() {
 	s.frozen = false
-	s.signal(syscall.SIGCONT)
+	s.signal(goOnSignal)
 }
 
 func (s *Server) signal(signal syscall.Signal) {
 	for _, pid := range s.processes() {
-		syscall.Kill(pid, signal)
+		kill(pid, signal)
 	}
 }
 
@@ -201,7 +201,7 @@ func (s *Server) Crash() error {
 	if err := conn.QueryRow(context.Background(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
 		return err
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
 	conn.Close(context.Background())

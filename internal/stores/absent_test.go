@@ -1,12 +1,28 @@
 package stores
 
 import (
-	"context"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
+
+func TestWhatCannotBeUnderstoodOfAURLIsMalformedAndShowsNoPassword(t *testing.T) {
+	for _, db := range []string{
+		"postgres://u:s3cret@h/x?sslmode=maybe", "postgres://u:s3cret@h:port/x", "postgres://h/x?password=s3cret&connect_timeout=soon",
+		"postgres://u:s3cret@h/x?pool_max_conns=many", "postgres://u:s3cret@h/x?pool_max_conns=0", "postgres://u:s3cret@h/x?target_session_attrs=best",
+		"postgres://u:s3cret@h/x?sslrootcert=/no/such/file&sslmode=verify-ca", "postgres://u:s3cret@h/x?statement_cache_capacity=x",
+		"postgres://u:s3cret@h/x?default_query_exec_mode=slowly", "postgres://u:%zzs3cret@h/x", "postgres://u@h/x?pass%77ord=s3cret&sslmode=x",
+	} {
+		_, err := Open(t.Context(), db, nil)
+		for how, err := range map[string]error{"opened": err, "reached": Reach(t.Context(), db)} {
+			if !Malformed(err) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("%s %s: got %v, want that it is malformed, and no password", db, how, err)
+			}
+		}
+	}
+}
 
 // answering returns the URL of a database server that gives everybody one answer, and hangs up.
 func answering(t *testing.T, answer ...pgproto3.BackendMessage) string {
@@ -58,9 +74,15 @@ func TestOnlyWhatMayGoAwayByItselfIsWaitedFor(t *testing.T) {
 		"an unknown setting":       {"postgres://127.0.0.1:1/x?sslmode=maybe", false},
 		"a file in no folder":      {"/no/such/folder/x.db", false},
 	} {
-		_, err := Open(context.Background(), c.db, nil)
+		_, err := Open(t.Context(), c.db, nil)
 		if err == nil || Absent(err) != c.want {
 			t.Errorf("%s: absent is %v for %v, want %v", what, !c.want, err, c.want)
+		}
+		if !IsPostgres(c.db) {
+			continue
+		}
+		if err := Reach(t.Context(), c.db); err == nil || Absent(err) != c.want || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: reached: absent is %v for %v, want %v", what, !c.want, err, c.want)
 		}
 	}
 }

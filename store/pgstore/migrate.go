@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 //go:embed migrations/*.sql
@@ -118,10 +119,11 @@ func Missing(ctx context.Context, url, schema string) (string, error) {
 
 // connect connects to migrate a schema.
 func connect(ctx context.Context, url, schema string) (*texts, *pgx.Conn, error) {
-	config, err := pgx.ParseConfig(url)
+	settings, err := pgxpool.ParseConfig(url) // takes out what it says of pools, which the server does not know
 	if err != nil {
 		return nil, nil, err
 	}
+	config := settings.ConnConfig
 	x := &texts{schema: cmp.Or(schema, takeSchema(config), DefaultSchema)}
 	guard(&config.Config)
 	conn, err := pgx.ConnectConfig(ctx, config)
