@@ -17,7 +17,8 @@ const (
 	maxKnown       = statementsKept / 2 // are remembered: pgx still has those when as many others have been sent
 )
 
-// known marks the statements that a connection has sent with success.
+// known marks the statements that a connection has sent with success. Over a pool that a program lends, it may send so many others of
+// its own that pgx has forgotten them: then a read waits for as long as its context lives, and pgx asks the server to cancel it.
 const known = "perdure: known"
 
 // sendFirst sends the first batch of a transaction, of which the statements that begin it and set its limits are as many as

@@ -66,7 +66,7 @@ func (s *Store) ask(ctx context.Context, pool *pgxpool.Pool, begin string, ask f
 	}
 	r := &reading{s: s, batch: &pgx.Batch{}}
 	r.batch.Queue(begin)
-	r.batch.Queue(s.sql(sqlReadSetup), s.limit, idleLimit)
+	r.batch.Queue(s.sql(sqlReadSetup), s.limit, readLimit)
 	r.clock()
 	ask(r)
 	r.batch.Queue(sqlCommit)
