@@ -70,13 +70,20 @@ func (e *ContentError) Unwrap() error { return e.Err }
 type LockedError struct {
 	TaskID      string
 	Incarnation int64 // when the task's ID is not known
+
+	// What is held, such as "a row of table workers", if it is not the task itself.
+	What string
 }
 
 func (e *LockedError) Error() string {
+	task := "task " + e.TaskID
 	if e.TaskID == "" {
-		return fmt.Sprintf("the task with incarnation %d is held by a transaction of somebody else", e.Incarnation)
+		task = fmt.Sprintf("the task with incarnation %d", e.Incarnation)
 	}
-	return fmt.Sprintf("task %s is held by a transaction of somebody else", e.TaskID)
+	if e.What != "" {
+		return fmt.Sprintf("%s, which an operation on %s needs, is held by a transaction of somebody else", e.What, task)
+	}
+	return task + " is held by a transaction of somebody else"
 }
 
 // TroubleError says why the store does not do at present what it should: its disk is full, it takes no writes, it ran out

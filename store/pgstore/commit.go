@@ -95,12 +95,20 @@ func (s *Store) reset() {
 	}
 }
 
-// add has a commit wait for its end.
+// add has a commit wait for its end. After close it hangs up, and waits itself, for that is soon.
 func (c *commits) add(conn *pgx.Conn, server string, wait func()) {
+	if !c.adds(conn, server, wait) {
+		conn.PgConn().Conn().Close()
+		wait()
+	}
+}
+
+// adds is add; it reports false, and does nothing, after close.
+func (c *commits) adds(conn *pgx.Conn, server string, wait func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		conn.PgConn().Conn().Close()
+		return false
 	}
 	if c.late == nil {
 		c.late = map[*pgx.Conn]string{}
@@ -114,6 +122,7 @@ func (c *commits) add(conn *pgx.Conn, server string, wait func()) {
 		defer c.mu.Unlock()
 		delete(c.late, conn)
 	})
+	return true
 }
 
 // waiting returns how many commits wait, all or at one server.

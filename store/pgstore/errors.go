@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -25,8 +26,8 @@ func locked(err error) bool {
 	return errors.Is(err, errBusy) || ok && answer.Code == pgerrLockTimeout
 }
 
-// tableLocked reports whether a batch met a table that somebody has locked: then Postgres names no row. The only rows that
-// a batch waits for are those that others are making.
+// tableLocked reports whether an operation met a table that somebody has locked: then Postgres names no row, and nobody's
+// operation is at fault.
 func tableLocked(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && answer.Code == pgerrLockTimeout && answer.Where == ""
@@ -57,14 +58,38 @@ const (
 	pgerrIdle          = "25P03" // this process was too slow
 )
 
+// tables are those of which others may hold a row that an operation needs, beside that of its task.
+var tables = []string{"workers", "mailboxes", "mail", "turns", "events", "metadata", "tags", "requests", "removed", "timeline"}
+
+// whatHeld names what others hold in the way of an operation, of which locked is true: nothing if it is its task.
+func whatHeld(err error) string {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case !ok:
+		return ""
+	case answer.Where == "":
+		return "a table"
+	}
+	for _, table := range tables {
+		if strings.Contains(answer.Where, `"`+table+`"`) {
+			return "a row of table " + table
+		}
+	}
+	return ""
+}
+
 // refused reports whether it was the content of a transaction that the database did not take: then one operation is
-// at fault, or a few.
+// at fault, or a few. What who runs the database has to cure is the same for all.
 func refused(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || ofStandby(err) {
+	switch {
+	case tableLocked(err):
+		return false
+	case !ok || ofStandby(err):
 		return contended(err)
 	}
-	return !oneOf(answer.Code, "08", "53", "57", "58") // connection, resources, shutdown, system
+	// connection, sessions, who may connect and to what, tables and rights, resources, shutdown, system
+	return !oneOf(answer.Code, "08", "26", "28", "3D", "3F", "42", "53", "57", "58")
 }
 
 // ofContent reports whether it was what one operation says that the database did not take: a value that has no place in
@@ -81,9 +106,10 @@ func tooLarge(err error) bool {
 }
 
 // ofTheDatabase reports whether who runs the database can cure it: tables and rights, resources and quotas, limits of
-// time, a database or a standby that is read only, standbys for which commits wait, who may connect, the server's disk.
+// time, a table that somebody keeps locked, a database or a standby that is read only, standbys for which commits wait, who may
+// connect, the server's disk.
 func ofTheDatabase(err error) bool {
-	if _, barred := errors.AsType[*unconfirmed](err); barred || errors.Is(err, errStandby) || errors.Is(err, errWaiting) {
+	if _, barred := errors.AsType[*unconfirmed](err); barred || errors.Is(err, errStandby) || errors.Is(err, errWaiting) || tableLocked(err) {
 		return true
 	}
 	answer, ok := errors.AsType[*pgconn.PgError](err)
@@ -111,6 +137,9 @@ func (s *Store) contentError(err error) error {
 
 // curable returns an error, named for those who read it, and says whether who runs the database can cure it.
 func curable(err, named error) error {
+	if tableLocked(err) {
+		named = fmt.Errorf("a table is locked by somebody else: %w", named)
+	}
 	if ofContent(err) || ofTheDatabase(err) {
 		return &store.TroubleError{Err: named}
 	}

@@ -343,3 +343,50 @@ func TestAStandbyIsNotAsked(t *testing.T) {
 		t.Errorf("a write: %v", err)
 	}
 }
+
+// What has a server's standbys confirm what it shows holds no row while it waits for them: others, who do the same, would wait
+// for a lock.
+func TestWhatWaitsForStandbysAfterAStartHoldsNoRow(t *testing.T) {
+	t.Parallel()
+	_, a, b := replicated(t)
+	s := away(t, b, a.URL())
+	a.Kill()
+	if err := a.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	s.reset() // its connections are broken
+	var reads started
+	reads.send(func() error { return seen(t, s, "before") })
+	untilCommits(t, a, 1)
+	if err := a.Exec(`BEGIN; SELECT FROM perdure.timeline FOR UPDATE NOWAIT; ROLLBACK`); err != nil {
+		t.Errorf("the row of the timeline: %v", err)
+	}
+	if err := reads.all()[0]; err == nil {
+		t.Error("what no standby has confirmed is told")
+	}
+}
+
+// A doubt that comes while a server is being proven is not passed over: it may be about what has been written since.
+func TestADoubtMeanwhileIsNotPassedOver(t *testing.T) {
+	t.Parallel()
+	_, a, b := replicated(t)
+	s := away(t, b, a.URL())
+	server := s.servers.met()
+	s.servers.forget(server)
+	var proving started
+	proving.send(func() error { return s.prove(context.Background(), server) })
+	untilCommits(t, a, 1)
+	s.servers.forget(server)
+	if err := b.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := proving.all()[0]; err != nil {
+		t.Fatal(err)
+	}
+	if _, proven := s.servers.since(server); proven {
+		t.Error("it is believed by what was asked before the doubt")
+	}
+	if err := seen(t, s, "before"); err != nil {
+		t.Errorf("when it is asked again: %v", err)
+	}
+}

@@ -17,8 +17,8 @@ import (
 // was before the call, and may go on. The task stays locked until the transaction ends: what others do to it waits, for
 // 3 seconds, and fails then, so the transaction should end soon. What others have locked is waited for no longer either, or
 // for the transaction's own lock_timeout where that is less: then the error is a *store.LockedError. In a transaction that
-// is not READ COMMITTED,
-// what others have committed meanwhile is an error with Postgres' code 23505 or 40001: begin the transaction again.
+// is not READ COMMITTED, what others have committed meanwhile is an error with Postgres' code 23505 or 40001: begin the transaction
+// again. A sequence that lags is set forward over a connection of the store's own.
 func (s *Store) OfferTx(ctx context.Context, caller any, req *store.OfferRequest) (*store.Offered, error) {
 	outer, ok := caller.(pgx.Tx)
 	if !ok {
@@ -40,7 +40,10 @@ func (s *Store) OfferTx(ctx context.Context, caller any, req *store.OfferRequest
 			return err
 		})
 		if locked(err) {
-			err = &store.LockedError{TaskID: req.TaskID}
+			err = &store.LockedError{TaskID: req.TaskID, What: whatHeld(err)}
+		}
+		if contended(err) {
+			err = s.reconsidered(ctx, err) // beside the transaction: sequences belong to none
 		}
 		if !contended(err) {
 			break

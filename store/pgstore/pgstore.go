@@ -33,7 +33,9 @@ type Store struct {
 	owned   []*pgxpool.Pool // are closed with the store
 	readers chan struct{}   // holds a token for each read on the pool
 	texts   texts
-	plain   bool // the server does not tell its timeline
+	plain   bool   // the server does not tell its timeline
+	forgets bool   // connections may not know what they have sent
+	limit   string // how long a statement of a read may take, as Postgres' statement_timeout: readLimit
 	servers servers
 	commits commits
 	opts    Options
@@ -145,8 +147,10 @@ func Open(ctx context.Context, url string, opts *Options) (*Store, error) {
 	}
 	noticeDeath(&config.ConnConfig.Config)
 	guard(&writing.ConnConfig.Config)
-	answersSoon(config)
-	answersSoon(writing)
+	for _, own := range []*pgxpool.Config{config, writing} {
+		answersSoon(own)
+		keepStatements(own)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -190,6 +194,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error)
 	config.MaxConns = int32(given.writeConns())
 	config.MinConns, config.MinIdleConns = 0, 0
 	answersSoon(config)
+	keepStatements(config)
 	writes, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -199,7 +204,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error)
 
 // newStore makes a store on pools, and closes those that are its own when that fails.
 func newStore(ctx context.Context, pool, writes *pgxpool.Pool, owned []*pgxpool.Pool, opts *Options) (*Store, error) {
-	s := &Store{pool: pool, writes: writes, owned: owned, opts: opts.withDefaults()}
+	s := &Store{pool: pool, writes: writes, owned: owned, opts: opts.withDefaults(), forgets: forgets(pool), limit: readLimit}
 	s.texts.schema = s.opts.Schema
 	s.servers.turn = make(chan struct{}, 1)
 	var err error

@@ -13,12 +13,17 @@ import (
 
 const (
 	sqlBeginRead = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
-	// Pages are read down an index in its order. No request to cancel is sent: who has gone is read for no longer than 30 s.
-	sqlReadSetup = `SELECT set_config('row_security', 'off', true), set_config('statement_timeout', '30s', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+	// Pages are read down an index in its order. No statement waits or works for longer than $1: a poll of who has gone is not
+	// cancelled, and a server may wait for a locked table.
+	sqlReadSetup = `SELECT set_config('row_security', 'off', true), set_config('statement_timeout', $1, true),
+		set_config('idle_in_transaction_session_timeout', $2, true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
 		set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
 		set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
 		set_config('jit', 'off', true)`
 )
+
+// readLimit is how long a statement of a read may take.
+const readLimit = "30s"
 
 // reading is one moment of the database: its queries are sent together.
 type reading struct {
@@ -61,11 +66,11 @@ func (s *Store) ask(ctx context.Context, pool *pgxpool.Pool, begin string, ask f
 	}
 	r := &reading{s: s, batch: &pgx.Batch{}}
 	r.batch.Queue(begin)
-	r.batch.Queue(s.sql(sqlReadSetup))
+	r.batch.Queue(s.sql(sqlReadSetup), s.limit, readLimit)
 	r.clock()
 	ask(r)
 	r.batch.Queue(sqlCommit)
-	err := send(ctx, pool, r.batch)
+	err := s.sendRead(ctx, pool, r.batch)
 	if err == nil {
 		r.since, err = s.believe(ctx, r.server)
 	}
@@ -81,13 +86,13 @@ func (s *Store) ask(ctx context.Context, pool *pgxpool.Pool, begin string, ask f
 	return r, nil
 }
 
-func send(ctx context.Context, pool *pgxpool.Pool, b *pgx.Batch) error {
+func (s *Store) sendRead(ctx context.Context, pool *pgxpool.Pool, b *pgx.Batch) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	err = conn.SendBatch(ctx, b).Close()
+	err = s.sendFirst(ctx, conn.Conn(), b, openings)
 	if err != nil && !conn.Conn().IsClosed() {
 		rollback(conn.Conn())
 	}

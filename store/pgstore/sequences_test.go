@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"crypto/rand"
 	"testing"
 
 	"github.com/perdure/perdure/internal/pgtest"
@@ -61,5 +62,28 @@ func TestSequencesThatLagAreRaisedWhenTheyCollide(t *testing.T) {
 	after, err := s.Poll(t.Context(), &store.PollRequest{Worker: "w", Seen: []int64{before.Mail[0].Seq}})
 	if err != nil || len(after.Mail) != 1 || after.Mail[0].Seq <= before.Mail[0].Seq {
 		t.Errorf("mail after number %d: %+v, %v", before.Mail[0].Seq, after, err)
+	}
+}
+
+// In a transaction of a caller's, too, which goes on.
+func TestSequencesThatLagAreRaisedForATransactionOfACallers(t *testing.T) {
+	s := busyStore(t, Options{Schema: pgtest.Schema(t, pgtest.URL(t)), PollOnly: true})
+	for range tries {
+		mustOffer(t, s, offerReq(rand.Text())) // more than would be passed by trying
+	}
+	before := get(t, s, "three")
+	lag(t, s)
+	tx := begin(t)
+	for _, req := range []*store.OfferRequest{offerReq("four"), steerReq("mine")} {
+		if _, err := s.OfferTx(t.Context(), tx, req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(t, tx)
+	if four := get(t, s, "four"); four.Incarnation <= before.Incarnation {
+		t.Errorf("a new task has incarnation %d after %d", four.Incarnation, before.Incarnation)
+	}
+	if mail, err := mailOf(t, s, "w"); err != nil || len(mail) != 2 {
+		t.Errorf("mail of a cancel and a steer: %v, %v", mail, err)
 	}
 }

@@ -82,6 +82,7 @@ type servers struct {
 
 	mu     sync.RWMutex
 	proven map[string]time.Time // since when there is their timeline
+	doubts int                  // how often one has been forgotten
 	last   string
 }
 
@@ -96,9 +97,21 @@ func (v *servers) since(server string) (since time.Time, proven bool) {
 	return since, proven
 }
 
-func (v *servers) add(server string, since time.Time) {
+// doubted returns how often a server has been forgotten.
+func (v *servers) doubted() int {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.doubts
+}
+
+// add notes that a server is proven, by what began when there were so many doubts. A doubt that has come since may be about what
+// was not there yet.
+func (v *servers) add(server string, since time.Time, doubts int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.doubts != doubts {
+		return
+	}
 	if v.proven == nil || len(v.proven) >= maxProven {
 		v.proven = map[string]time.Time{}
 	}
@@ -116,6 +129,7 @@ func (v *servers) met() string {
 func (v *servers) forget(server string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.doubts++
 	delete(v.proven, server)
 }
 
@@ -144,7 +158,7 @@ func (s *Store) believe(ctx context.Context, server string) (since time.Time, er
 	}
 	since, proven := s.servers.since(server)
 	if !proven {
-		return since, &unproven{server} // another one answered
+		return since, &unproven{server} // another one answered, or what it shows is in doubt again
 	}
 	return since, nil
 }
@@ -192,10 +206,11 @@ func (s *Store) prove(ctx context.Context, server string) (err error) {
 	if !s.plain {
 		b.Queue(s.sql(sqlTimeline)).QueryRow(func(row pgx.Row) error { return row.Scan(&timeline) })
 	}
-	if err := t.send(b); err != nil || t.server == "" {
+	if err := t.sendFirst(b); err != nil || t.server == "" {
 		s.release(conn, errors.Join(err, standby(t.server)))
 		return unanswered(errors.Join(err, standby(t.server)))
 	}
+	doubts := s.servers.doubted()
 	b = &pgx.Batch{}
 	if noted != timeline { // who notes it has the row until its commit is confirmed
 		b.Queue(s.sql(sqlNoteTimeline), timeline, micros(t.now))
@@ -205,7 +220,7 @@ func (s *Store) prove(ctx context.Context, server string) (err error) {
 	if err := s.commit(ctx, conn, t.server, b, &news{}); err != nil {
 		return err
 	}
-	s.servers.add(t.server, since)
+	s.servers.add(t.server, since, doubts)
 	s.commits.leave(t.server)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -360,5 +361,36 @@ func TestWhatIsLeftOutLeavesNothingInTheQueue(t *testing.T) {
 	}
 	if batch := w.fill(nil); len(batch) != 0 || len(w.queue) != 0 {
 		t.Errorf("%d operations are written that were left out, and %d wait", len(batch), len(w.queue))
+	}
+}
+
+// What a stranger holds beside the task is named, to all who wait: the mailbox of a worker of an older version's, say, which who
+// sends mail to it locks.
+func TestWhatIsHeldBesideATaskIsNamed(t *testing.T) {
+	s, _ := pair(t)
+	register(t, s, "w")
+	leased(t, s, "one", "w", 0)
+	if err := execute(t, s.sql(`INSERT INTO perdure.mailboxes (worker) VALUES ('w')`)); err != nil {
+		t.Fatal(err)
+	}
+	for what, lock := range map[string]string{
+		"a row of table mailboxes": `SELECT FROM perdure.mailboxes WHERE worker = 'w' FOR UPDATE`,
+		"":                         `SELECT FROM perdure.tasks WHERE id = 'one' FOR UPDATE`,
+	} {
+		unlock := lockedTask(t, s, lock)
+		var waiting started
+		for i := range 4 {
+			waiting.send(func() error {
+				_, err := s.Signal(context.Background(), &store.SignalRequest{TaskID: "one", Kind: store.Cancel, RequestID: fmt.Sprint(what, i)})
+				return err
+			})
+		}
+		for _, err := range waiting.all() {
+			held, ok := errors.AsType[*store.LockedError](err)
+			if !ok || held.TaskID != "one" || held.What != what || !strings.Contains(err.Error(), what) {
+				t.Errorf("%s: got %v", lock, err)
+			}
+		}
+		unlock()
 	}
 }

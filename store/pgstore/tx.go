@@ -136,6 +136,9 @@ func (t *tx) begin(ops []*op) (busy []*op, err error) {
 	return t.read(t.opening(), ops)
 }
 
+// openings is how many statements begin a transaction.
+const openings = 2
+
 // opening are the first statements of a transaction.
 func (t *tx) opening() *pgx.Batch {
 	b := &pgx.Batch{}
@@ -149,7 +152,7 @@ func (t *tx) read(b *pgx.Batch, ops []*op) (busy []*op, err error) {
 	w := t.wants(ops)
 	w.queue(t, b)
 	t.queueClock(b)
-	if err := t.send(b); err != nil {
+	if err := t.sendFirst(b); err != nil {
 		return nil, err
 	}
 	if err := t.judge(); err != nil {
@@ -181,6 +184,18 @@ func (s *Store) scanClock(row pgx.Row, now *time.Time, server *string) error {
 
 // send sends a batch and handles its answers. Afterwards nothing is under way.
 func (t *tx) send(b *pgx.Batch) error { return t.db.SendBatch(t.ctx, b).Close() }
+
+// sendFirst sends the batch that begins, whose first two statements are those of opening, or of offerTx. What others do over a
+// connection of a caller's is not known.
+func (t *tx) sendFirst(b *pgx.Batch) error {
+	if conn, ok := t.db.(*pgx.Conn); ok {
+		return t.s.sendFirst(t.ctx, conn, b, openings)
+	}
+	if err := sendAhead(t.ctx, t.db, b, openings); err != nil {
+		return err
+	}
+	return t.send(b)
+}
 
 // query runs one statement and calls scan for each row.
 func (t *tx) query(sql string, scan func(pgx.Rows) error, args ...any) error {

@@ -206,7 +206,7 @@ func (w *writer) write(within context.Context, conn *pgxpool.Conn, ops []*op) {
 		for _, half := range [][]*op{ops[:len(ops)/2], ops[len(ops)/2:]} {
 			w.writeHalf(half)
 		}
-	case ofContent(err) || locked(err):
+	case ofContent(err) || locked(err) && !tableLocked(err):
 		w.goAlone(ops[0])
 	case err != nil:
 		answer(ops, err)
@@ -293,6 +293,7 @@ func (w *writer) goAlone(o *op) {
 func (w *writer) insist(o *op) error {
 	limit, cancel := context.WithTimeout(context.Background(), w.limit)
 	defer cancel()
+	met := errBusy
 	if !w.isHeld(o.about()) {
 		select {
 		case w.alone <- struct{}{}:
@@ -304,45 +305,70 @@ func (w *writer) insist(o *op) error {
 			err = w.s.single(o.ctx, o, w.s.writes, goneAlone)
 		}
 		<-w.alone
-		if !locked(err) {
+		if !waitedFor(err) {
 			return err
 		}
+		met = err
 	}
 	for limit.Err() == nil {
-		if err := w.outlast(limit, o); !locked(err) {
+		if err := w.outlast(limit, o, met); !waitedFor(err) {
 			return err
+		} else if err != errBusy {
+			met = err
 		}
 	}
-	return &store.LockedError{TaskID: o.id, Incarnation: o.key}
+	return &store.LockedError{TaskID: o.id, Incarnation: o.key, What: whatHeld(met)}
 }
+
+// waitedFor reports whether an operation that goes alone waits when it has met an error: not for a table, which all wait for.
+func waitedFor(err error) bool { return locked(err) && !tableLocked(err) }
 
 // held is a task of which others hold what operations wait for. One of these looks whether it is free.
 type held struct {
 	waiting int
+	met     error         // by who looked last: it tells what is held
 	look    chan struct{} // has a token unless one looks
 	free    chan struct{} // is closed when one has found it free
 }
 
-// outlast waits until others do not hold what an operation is about, and writes it. The error is of locked if they do again,
-// or when the limit has come.
-func (w *writer) outlast(limit context.Context, o *op) error {
+// outlast waits until others do not hold what an operation is about, and writes it. The error is of waitedFor if they do again,
+// or when the limit has come; it tells what is held, as met does.
+func (w *writer) outlast(limit context.Context, o *op, met error) error {
 	h := w.wait(o.about())
 	defer w.letGo(o.about(), h)
+	w.note(h, met)
 	select {
 	case <-limit.Done():
-		return errBusy
+		return w.noted(h)
 	case <-h.free:
 		return w.lookOnce(limit, o)
 	case <-h.look:
 	}
 	for delay := firstPause; pause(limit, delay); delay = min(2*delay, maxPause) {
-		if err := w.lookOnce(limit, o); !locked(err) {
+		err := w.lookOnce(limit, o)
+		if !waitedFor(err) {
 			w.freed(o.about(), h)
 			return err
 		}
+		w.note(h, err)
 	}
 	h.look <- struct{}{}
-	return errBusy
+	return w.noted(h)
+}
+
+// note notes what has been met by who waits for a task: errBusy tells nothing.
+func (w *writer) note(h *held, met error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if h.met == nil || met != errBusy {
+		h.met = met
+	}
+}
+
+func (w *writer) noted(h *held) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return h.met
 }
 
 // lookOnce writes an operation if nobody holds what it is about.
