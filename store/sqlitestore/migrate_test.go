@@ -65,7 +65,7 @@ var oldTasks = []struct {
 	{"running", row{"status": "'in_progress'", "worker": "'w'", "entered_at": "100", "turn_deadline": "7000"}, store.Task{}},
 	{"suspended", row{"status": "'suspended'", "turn_ended": "1", "turn_deadline": "7000"}, store.Task{}},
 	{"parked", row{"status": "'parked'", "reason": "'bad'", "turn_deadline": "7000"}, store.Task{}},
-	{"completed", row{"status": "'completed'", "turn_ended": "1", "ended_at": "6000", "expires_at": "99000"}, store.Task{}},
+	{"completed", row{"status": "'completed'", "turn_ended": "1", "ended_at": "6000", "expires_at": "99000000000"}, store.Task{}},
 }
 
 // versionOne makes a file as the first version of the schema has it.
