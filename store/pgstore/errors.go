@@ -26,8 +26,11 @@ func locked(err error) bool {
 	return errors.Is(err, errBusy) || ok && answer.Code == pgerrLockTimeout
 }
 
-// tableLocked reports whether an operation met a table that somebody has locked: then Postgres names no row, and nobody's
-// operation is at fault.
+// errTable says that all of a batch have met a table that stayed locked.
+var errTable = errors.New("a table is locked by somebody else")
+
+// tableLocked reports whether a batch met a table that somebody has locked: then Postgres names no row. Who waits for a row behind
+// others is told no name either, but a batch leaves such rows out.
 func tableLocked(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && answer.Code == pgerrLockTimeout && answer.Where == ""
@@ -61,13 +64,14 @@ const (
 // tables are those of which others may hold a row that an operation needs, beside that of its task.
 var tables = []string{"workers", "mailboxes", "mail", "turns", "events", "metadata", "tags", "requests", "removed", "timeline"}
 
-// whatHeld names what others hold in the way of an operation, of which locked is true: nothing if it is its task.
-func whatHeld(err error) string {
+// whatHeld names what others hold in the way of an operation, of which locked is true: nothing if it is its task. The wait for a
+// table has a place in the statement, or skips rows.
+func whatHeld(err error, wait patience) string {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case !ok:
 		return ""
-	case answer.Where == "":
+	case answer.Where == "" && (wait.skips || answer.Position > 0):
 		return "a table"
 	}
 	for _, table := range tables {
@@ -83,7 +87,7 @@ func whatHeld(err error) string {
 func refused(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case tableLocked(err):
+	case errors.Is(err, errTable):
 		return false
 	case !ok || ofStandby(err):
 		return contended(err)
@@ -109,7 +113,7 @@ func tooLarge(err error) bool {
 // time, a table that somebody keeps locked, a database or a standby that is read only, standbys for which commits wait, who may
 // connect, the server's disk.
 func ofTheDatabase(err error) bool {
-	if _, barred := errors.AsType[*unconfirmed](err); barred || errors.Is(err, errStandby) || errors.Is(err, errWaiting) || tableLocked(err) {
+	if _, barred := errors.AsType[*unconfirmed](err); barred || errors.Is(err, errStandby) || errors.Is(err, errWaiting) || errors.Is(err, errTable) {
 		return true
 	}
 	answer, ok := errors.AsType[*pgconn.PgError](err)
@@ -137,9 +141,6 @@ func (s *Store) contentError(err error) error {
 
 // curable returns an error, named for those who read it, and says whether who runs the database can cure it.
 func curable(err, named error) error {
-	if tableLocked(err) {
-		named = fmt.Errorf("a table is locked by somebody else: %w", named)
-	}
 	if ofContent(err) || ofTheDatabase(err) {
 		return &store.TroubleError{Err: named}
 	}

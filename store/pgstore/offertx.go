@@ -40,7 +40,7 @@ func (s *Store) OfferTx(ctx context.Context, caller any, req *store.OfferRequest
 			return err
 		})
 		if locked(err) {
-			err = &store.LockedError{TaskID: req.TaskID, What: whatHeld(err)}
+			err = &store.LockedError{TaskID: req.TaskID, What: whatHeld(err, direct)}
 		}
 		if contended(err) {
 			err = s.reconsidered(ctx, err) // beside the transaction: sequences belong to none

@@ -206,7 +206,7 @@ func (w *writer) write(within context.Context, conn *pgxpool.Conn, ops []*op) {
 		for _, half := range [][]*op{ops[:len(ops)/2], ops[len(ops)/2:]} {
 			w.writeHalf(half)
 		}
-	case ofContent(err) || locked(err) && !tableLocked(err):
+	case ofContent(err) || locked(err) && !errors.Is(err, errTable):
 		w.goAlone(ops[0])
 	case err != nil:
 		answer(ops, err)
@@ -240,7 +240,7 @@ func (s *Store) together(within context.Context, conn *pgxpool.Conn, ops []*op) 
 		switch {
 		case tableLocked(err):
 			if !pause(within, maxPause) {
-				return nil, err
+				return nil, fmt.Errorf("%w: %w", errTable, err)
 			}
 		case locked(err), !contended(err), n == tries:
 			return busy, err
@@ -305,23 +305,17 @@ func (w *writer) insist(o *op) error {
 			err = w.s.single(o.ctx, o, w.s.writes, goneAlone)
 		}
 		<-w.alone
-		if !waitedFor(err) {
+		if !locked(err) {
 			return err
 		}
-		met = err
 	}
 	for limit.Err() == nil {
-		if err := w.outlast(limit, o, met); !waitedFor(err) {
-			return err
-		} else if err != errBusy {
-			met = err
+		if met = w.outlast(limit, o); !locked(met) {
+			return met
 		}
 	}
-	return &store.LockedError{TaskID: o.id, Incarnation: o.key, What: whatHeld(met)}
+	return &store.LockedError{TaskID: o.id, Incarnation: o.key, What: whatHeld(met, inBatch)}
 }
-
-// waitedFor reports whether an operation that goes alone waits when it has met an error: not for a table, which all wait for.
-func waitedFor(err error) bool { return locked(err) && !tableLocked(err) }
 
 // held is a task of which others hold what operations wait for. One of these looks whether it is free.
 type held struct {
@@ -331,12 +325,11 @@ type held struct {
 	free    chan struct{} // is closed when one has found it free
 }
 
-// outlast waits until others do not hold what an operation is about, and writes it. The error is of waitedFor if they do again,
-// or when the limit has come; it tells what is held, as met does.
-func (w *writer) outlast(limit context.Context, o *op, met error) error {
+// outlast waits until others do not hold what an operation is about, and writes it. The error is of locked if they do again,
+// or when the limit has come; then it is what has been met last by who looks.
+func (w *writer) outlast(limit context.Context, o *op) error {
 	h := w.wait(o.about())
 	defer w.letGo(o.about(), h)
-	w.note(h, met)
 	select {
 	case <-limit.Done():
 		return w.noted(h)
@@ -346,7 +339,7 @@ func (w *writer) outlast(limit context.Context, o *op, met error) error {
 	}
 	for delay := firstPause; pause(limit, delay); delay = min(2*delay, maxPause) {
 		err := w.lookOnce(limit, o)
-		if !waitedFor(err) {
+		if !locked(err) {
 			w.freed(o.about(), h)
 			return err
 		}
@@ -356,13 +349,11 @@ func (w *writer) outlast(limit context.Context, o *op, met error) error {
 	return w.noted(h)
 }
 
-// note notes what has been met by who waits for a task: errBusy tells nothing.
+// note notes what has been met by who looks whether a task is free.
 func (w *writer) note(h *held, met error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if h.met == nil || met != errBusy {
-		h.met = met
-	}
+	h.met = met
 }
 
 func (w *writer) noted(h *held) error {
@@ -388,7 +379,7 @@ func (w *writer) wait(task string) *held {
 	defer w.mu.Unlock()
 	h := w.held[task]
 	if h == nil {
-		h = &held{look: make(chan struct{}, 1), free: make(chan struct{})}
+		h = &held{met: errBusy, look: make(chan struct{}, 1), free: make(chan struct{})}
 		h.look <- struct{}{}
 		w.held[task] = h
 	}
