@@ -151,7 +151,7 @@ func (p *planner) plan(sql string) (node, string) {
 }
 
 func TestEveryStatementUsesAnIndex(t *testing.T) {
-	writing, reading := newPlanner(t, sqlLimits, "60s", lockLimit, false), newPlanner(t, sqlReadSetup)
+	writing, reading := newPlanner(t, sqlLimits, "60s", lockLimit, false), newPlanner(t, sqlReadSetup, readLimit, readLimit)
 	for p, statements := range map[*planner]map[string]string{writing: writes(), reading: reads()} {
 		for name, sql := range statements {
 			if plan, text := p.plan(sql); len(plan.scans()) > 0 && !slices.Contains(whole, sql) {
@@ -162,7 +162,7 @@ func TestEveryStatementUsesAnIndex(t *testing.T) {
 }
 
 func TestEveryListWalksAnIndexInOrder(t *testing.T) {
-	p := newPlanner(t, sqlReadSetup)
+	p := newPlanner(t, sqlReadSetup, readLimit, readLimit)
 	all := store.ListQuery{
 		Funcs: []string{"f"}, Session: "s", Agent: "a", Tags: map[string]string{"k": "v"},
 		Statuses: []store.Status{store.Pending, store.Failed}, Worker: "w", Limit: 10,
