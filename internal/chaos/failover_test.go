@@ -67,7 +67,7 @@ func newFailover(t *testing.T, names string, delay time.Duration) *failover {
 	f := &failover{storm: &storm{over: make(chan struct{}), broke: map[string]int{}}, replica: make(chan struct{}), told: map[string]told{}, deleted: map[string]bool{}}
 	f.group = pgtest.StartGroup(t, 3, "synchronous_standby_names="+names, "skew.seconds=0", "search_path=skew,pg_catalog,public")
 	a, b, c := f.group.Servers[0], f.group.Servers[1], f.group.Servers[2]
-	b.Set(fmt.Sprintf("skew.seconds=%d", []int{0, 600, -600}[rand.IntN(3)]))
+	b.Set(fmt.Sprintf("skew.seconds=%d", []int{0, 90, -90}[rand.IntN(3)])) // beyond rules.AheadBy; back-offs are as much later
 	c.Set("skew.seconds=0")
 	f.group.Follow(b, a, "b", pgtest.StartLine(t, a.Address(), delay).Address())
 	if err := a.Exec(skewed); err != nil {
