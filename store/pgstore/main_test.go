@@ -25,7 +25,11 @@ func inBubbleAt(direct, url string, opts Options) func(t *testing.T) store.Store
 		t.Helper()
 		opts.UnsafeClock = new(rules.Clock).Now
 		opts.Schema = pgtest.Schema(t, direct)
-		return openAt(t, url, opts)
+		s := openAt(t, url, opts)
+		if _, err := s.Workers(t.Context()); err != nil { // the first answer proves the server: what comes next takes one try
+			t.Fatal(err)
+		}
+		return s
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 // Where no task is there to be locked, the second who uses a request ID finds out when it writes, and is run again.
 func TestARequestOnAnAbsentTaskIsAppliedOnce(t *testing.T) {
 	a, b := pair(t)
+	register(t, a, "w") // the server is proven
 	conn, err := a.pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
