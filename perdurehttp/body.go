@@ -107,20 +107,33 @@ const (
 	drainTime  = 5 * time.Second
 )
 
+// watched is a request's body; ended says that it has come as a whole.
+type watched struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (b *watched) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || err == io.EOF
+	return n, err
+}
+
 // refuse writes the answer to a request whose body nobody wants. A connection that is closed with something unread is
 // reset, and the answer with it. So a body that is there is read, and the connection stays; one that is late, too much,
 // or of unknown length, costs the connection, and what comes of it is read when the answer is out. A client that waits to
-// be told to go on has sent nothing, and is not told.
+// be told to go on has sent nothing, and is not told. In HTTP/2 a body that is not read harms nothing else.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
-	if r.ContentLength == 0 || r.Body == nil || r.Header.Get("Expect") != "" || w.Header().Get("Connection") == "close" {
+	body, sent := r.Body.(*watched)
+	if !sent || body.ended || r.ProtoMajor > 1 || r.Header.Get("Expect") != "" || w.Header().Get("Connection") == "close" {
 		h.write(w, p.Status, p)
 		return
 	}
 	to := http.NewResponseController(w)
-	body := &io.LimitedReader{R: r.Body, N: drainBytes}
-	if r.ContentLength > 0 { // a chunked body that was late once cannot be read on
-		_ = to.SetReadDeadline(time.Now().Add(drainFirst)) // not every ResponseWriter can
-		if _, err := io.Copy(io.Discard, body); err == nil && body.N > 0 {
+	rest := &io.LimitedReader{R: body, N: drainBytes}
+	err := to.SetReadDeadline(time.Now().Add(drainFirst)) // not every ResponseWriter can: then nothing bounds a read
+	if err == nil && r.ContentLength > 0 {                // a chunked body that was late once cannot be read on
+		if _, err := io.Copy(io.Discard, rest); err == nil && rest.N > 0 {
 			_ = to.SetReadDeadline(time.Time{})
 			h.write(w, p.Status, p)
 			return
@@ -128,9 +141,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
 	}
 	w.Header().Set("Connection", "close")
 	h.write(w, p.Status, p)
-	_ = to.Flush()
-	_ = to.SetReadDeadline(time.Now().Add(drainTime))
-	_, _ = io.Copy(io.Discard, body)
+	if err != nil || to.Flush() != nil || to.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, rest)
 }
 
 // nothingSent refuses a body where none is taken: who sends one means something by it.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -126,4 +128,80 @@ func TestWhoSendsSlowlyBeforeItReadsGetsItsRefusal(t *testing.T) {
 			t.Errorf("got %+v, want 404", res)
 		}
 	})
+}
+
+func TestAChunkedBodyThatHasComeCostsNoConnection(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		conn := wire(t, &perdurehttp.HandlerOptions{Logger: quiet})
+		go io.WriteString(conn, "POST /v1/tasks/t1/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || res.StatusCode != http.StatusNotFound || res.Close {
+			t.Errorf("got %+v, %v, want a 404, and the connection", res, err)
+		}
+	})
+}
+
+func TestARefusalEndsNoHTTP2Connection(t *testing.T) {
+	eng, err := perdure.New(memstore.New(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(perdurehttp.NewHandler(eng, &perdurehttp.HandlerOptions{Logger: quiet}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	connections := 0
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
+		if !i.Reused {
+			connections++
+		}
+	}})
+	for _, path := range []string{"/v1/tasks/t1/cancel", "/v1/none", "/v1/tasks/t1/cancel"} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+path, io.MultiReader(strings.NewReader("{}"))) // of unknown length
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		res, err := s.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.ProtoMajor != 2 || res.StatusCode != http.StatusNotFound {
+			t.Errorf("got %s %s, want a 404 of HTTP/2", res.Proto, res.Status)
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+	if connections != 1 {
+		t.Errorf("%d connections for 3 requests", connections)
+	}
+}
+
+// bare is what middleware may make of a ResponseWriter: it cannot flush, and has no deadlines.
+type bare struct{ http.ResponseWriter }
+
+func TestARefusalThroughABareWriterWaitsForNoBody(t *testing.T) {
+	eng, err := perdure.New(memstore.New(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := perdurehttp.NewHandler(eng, &perdurehttp.HandlerOptions{Logger: quiet})
+	for _, framing := range []string{"Content-Length: 3\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n"} {
+		bubble.Test(t, func(t *testing.T) {
+			n := new(memnet.Network)
+			serve(t, n, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(bare{w}, r) }))
+			conn, err := n.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			begin := time.Now()
+			io.WriteString(conn, "POST /v1/none HTTP/1.1\r\nHost: localhost\r\n"+framing)
+			conn.SetReadDeadline(begin.Add(time.Minute))
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil || res.StatusCode != http.StatusNotFound || time.Since(begin) > time.Second {
+				t.Errorf("%q: got %+v, %v after %v, want a 404 at once", framing, res, err, time.Since(begin))
+			}
+		})
+	}
 }

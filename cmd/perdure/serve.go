@@ -227,7 +227,10 @@ func (s *server) logger() (*slog.Logger, error) {
 
 // checkAddress refuses what is no loopback address.
 func checkAddress(address string) error {
-	host, _, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
 	if err != nil {
 		return usage("--listen %q: it must be HOST:PORT, such as 127.0.0.1:8088", address)
 	}
@@ -253,16 +256,16 @@ func (s *server) run(ctx context.Context) error {
 	defer stop()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.eng.Run(ctx) }()
-	if err := s.awaitReady(stopped); err != nil {
-		return err
-	}
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.listen) }()
-	if ctx.Err() == nil {
-		s.announce()
-	}
+	go func() { failed <- s.http.Serve(s.listen) }() // which says why the engine is not ready
+	announced := make(chan struct{})
+	go func() { defer close(announced); s.announce(ctx) }()
+	defer func() { stop(); <-announced }()
 	select {
 	case err := <-stopped:
+		if errors.Is(err, store.ErrStoreInUse) {
+			err = fmt.Errorf("%s is in use by another engine: one server at a time runs the tasks of a file", s.set.db)
+		}
 		return errors.Join(err, s.shut())
 	case err := <-failed:
 		stop()
@@ -273,27 +276,17 @@ func (s *server) run(ctx context.Context) error {
 // readyPoll is how often the engine is asked whether it is ready.
 const readyPoll = 5 * time.Millisecond
 
-// awaitReady waits for the engine's first sweep, or for the reason why it cannot run. What comes through
-// stopped stays in it.
-func (s *server) awaitReady(stopped chan error) error {
+// announce prints the one line that says that the server takes work, when it does.
+func (s *server) announce(ctx context.Context) {
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for s.eng.Ready() != nil {
 		select {
-		case err := <-stopped:
-			stopped <- err
-			if errors.Is(err, store.ErrStoreInUse) {
-				return fmt.Errorf("%s is in use by another engine: one server at a time runs the tasks of a file", s.set.db)
-			}
-			return err
+		case <-ctx.Done():
+			return
 		case <-tick.C:
 		}
 	}
-	return nil
-}
-
-// announce prints the one line that says that the server takes work.
-func (s *server) announce() {
 	names := make([]string, 0, 8)
 	for _, f := range s.eng.Funcs() {
 		names = append(names, f.Name)

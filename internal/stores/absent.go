@@ -50,12 +50,12 @@ func Malformed(err error) bool {
 	return ok
 }
 
-// Absent reports whether an error of [Open] may go away by itself: nobody answers yet, or the database server is
-// starting, stopping or full. A wrong password, a database that does not exist, a certificate that is not trusted
+// Absent reports whether an error of [Open] may go away by itself: nobody answers yet, the database server is
+// starting, stopping or full, or somebody has locked a table. A wrong password, a database that does not exist, a certificate that is not trusted
 // and a URL that cannot be read are there until somebody does something.
 func Absent(err error) bool {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return slices.Contains([]string{"57P01", "57P02", "57P03", "53300"}, answer.Code) || strings.HasPrefix(answer.Code, "08")
+		return slices.Contains([]string{"57P01", "57P02", "57P03", "53300", "55P03"}, answer.Code) || strings.HasPrefix(answer.Code, "08")
 	}
 	if Malformed(err) {
 		return false

@@ -26,7 +26,7 @@ const known = "perdure: known"
 func (s *Store) sendFirst(ctx context.Context, conn *pgx.Conn, b *pgx.Batch, ahead int) error {
 	told := conn.PgConn().CustomData()
 	seen, _ := told[known].(map[string]bool)
-	delete(told, known) // pgx forgets statements that fail
+	delete(told, known) // until they have succeeded: pgx forgets statements that fail
 	queries := b.QueuedQueries
 	if s.forgets || !knows(seen, b) {
 		if err := sendAhead(ctx, conn, b, ahead); err != nil {

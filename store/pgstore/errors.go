@@ -29,11 +29,29 @@ func locked(err error) bool {
 // errTable says that all of a batch have met a table that stayed locked.
 var errTable = errors.New("a table is locked by somebody else")
 
-// tableLocked reports whether a batch met a table that somebody has locked: then Postgres names no row. Who waits for a row behind
-// others is told no name either, but a batch leaves such rows out.
-func tableLocked(err error) bool {
+// maybeTable reports whether what an operation met may be a table that somebody has locked: then Postgres names no row. Who waits
+// for a row behind others is told no name either.
+func maybeTable(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && answer.Code == pgerrLockTimeout && answer.Where == ""
+}
+
+// sqlTableLocked looks for locks in the schema, of others or of those who wait for one before us, that let nobody write.
+const sqlTableLocked = `SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND n.nspname = $1
+	AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))`
+
+// tableLocked reports whether an error is of a table that somebody has locked.
+func (s *Store) tableLocked(within context.Context, err error) (table bool) {
+	if !maybeTable(err) {
+		return false
+	}
+	conn, err := s.connection(context.Background(), within, s.writes)
+	if err != nil {
+		return false
+	}
+	defer conn.Release()
+	return conn.QueryRow(within, sqlTableLocked, s.texts.schema).Scan(&table) == nil && table
 }
 
 // contended reports whether the database did not apply a transaction because of what others did at the same time.
@@ -71,8 +89,10 @@ func whatHeld(err error, wait patience) string {
 	switch {
 	case !ok:
 		return ""
-	case answer.Where == "" && (wait.skips || answer.Position > 0):
+	case answer.Where == "" && answer.Position > 0:
 		return "a table"
+	case answer.Where == "" && wait.skips:
+		return "a table, or a row for which others wait, too,"
 	}
 	for _, table := range tables {
 		if strings.Contains(answer.Where, `"`+table+`"`) {

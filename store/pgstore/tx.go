@@ -230,6 +230,9 @@ const rollbackWithin = time.Second
 
 // rollback ends a transaction that has failed. A connection on which that fails is closed by its pool.
 func rollback(conn querier) {
+	if c, ok := conn.(*pgx.Conn); ok {
+		delete(c.PgConn().CustomData(), known) // pgx forgets statements that fail
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), rollbackWithin)
 	defer cancel()
 	b := &pgx.Batch{}

@@ -238,7 +238,7 @@ func (s *Store) together(within context.Context, conn *pgxpool.Conn, ops []*op) 
 	for n := 0; ; {
 		busy, err = s.transact(within, conn, ops, inBatch)
 		switch {
-		case tableLocked(err):
+		case s.tableLocked(within, err):
 			if !pause(within, maxPause) {
 				return nil, fmt.Errorf("%w: %w", errTable, err)
 			}

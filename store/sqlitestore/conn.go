@@ -19,7 +19,7 @@ type conn struct {
 	interned interned
 	placed   placed
 	worker   *store.Worker // as last read or written; nil when that is unknown
-	reached  int64         // when it was last asked how far the store has come
+	reached  int64         // how far the store had come with its last commit
 	rows     int           // that its statements have returned so far: a measure of the work
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 )
@@ -54,22 +55,27 @@ type harm struct{ suffix, what string }
 var errUnsettled = errors.New("unsettled")
 
 // intact compares the files with what SQLite says of them; database and log are as they have just been. What it finds is
-// so only if SQLite says the same afterwards; while it never does, others commit, and this is called again after that.
-// Any goroutine may call it.
+// so only if SQLite says the same afterwards. While it never does, others commit: then it is an error that nobody can tell,
+// unless nothing was found. Any goroutine may call it.
 func (a *anchor) intact(database, log stat) (*harm, error) {
 	if a == nil || a.shared == nil {
 		return nil, nil
 	}
-	for range 3 {
-		found, err := a.compare(database, log)
+	var err error
+	for range 10 {
+		var found *harm
+		found, err = a.compare(database, log)
 		switch {
 		case errors.Is(err, os.ErrClosed): // with the last store
 			return nil, nil
-		case err != errUnsettled:
+		case err == nil || !errors.Is(err, errUnsettled):
 			return found, err
 		}
 	}
-	return nil, nil
+	if err == errUnsettled { // nothing was found
+		return nil, nil
+	}
+	return nil, err
 }
 
 func (a *anchor) compare(database, log stat) (*harm, error) {
@@ -86,7 +92,12 @@ func (a *anchor) compare(database, log stat) (*harm, error) {
 		return nil, err
 	}
 	if found != nil || print != nil {
-		if again, err := a.extent(); err != nil || again != e {
+		again, err := a.extent()
+		switch {
+		case err == nil && again == e:
+		case found != nil:
+			return nil, fmt.Errorf("%w, while %s", errUnsettled, found.what)
+		default:
 			return nil, errUnsettled
 		}
 	}

@@ -121,6 +121,21 @@ func TestAHarmDuringACommitIsNoticedBeforeItsAnswers(t *testing.T) {
 }
 
 func TestARestoreIsNoticed(t *testing.T) {
+	for name, ask := range map[string]func(*testing.T, *Store){
+		"at rest": func(t *testing.T, s *Store) {
+			_, err := s.version(t.Context())
+			wantLost(t, "the number of the commits", err)
+		},
+		"by a write that comes as far": func(t *testing.T, s *Store) {
+			_, err := s.Offer(t.Context(), offerReq("after"))
+			wantLost(t, "an offer", err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testRestore(t, ask) })
+	}
+}
+
+func testRestore(t *testing.T, ask func(*testing.T, *Store)) {
 	path := newPlace(t)
 	s, logs := openLogged(t, path)
 	mustOffer(t, s, "before")
@@ -130,12 +145,8 @@ func TestARestoreIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustOffer(t, s, "lost")
-	if _, err := s.version(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	copyInto(t, path, path+".backup")
-	_, err := s.version(t.Context())
-	wantLost(t, "the number of the commits", err)
+	ask(t, s)
 	wantNothingAcknowledged(t, s, logs)
 }
 

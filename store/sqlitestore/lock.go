@@ -92,7 +92,7 @@ func (s *Store) version(ctx context.Context) (int64, error) {
 	var version int64
 	err := s.writer.do(&op{ctx: ctx, plain: true, run: func(c *conn, _ time.Time) (err error) {
 		if version, err = c.version(); err == nil {
-			err = s.advance(c)
+			err = s.names.notBefore(c)
 		}
 		return err
 	}})
@@ -100,23 +100,6 @@ func (s *Store) version(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	return version, nil
-}
-
-// sqlReached sums numbers that never fall, and rise with most of what is written.
-const sqlReached = `SELECT (SELECT place FROM line WHERE id = 1) + (SELECT coalesce(sum(seq), 0) FROM sqlite_sequence)`
-
-// advance notices that what SQLite calls a restore has put a moment of the past into the file.
-func (s *Store) advance(c *conn) error {
-	q := c.stmt(sqlReached)
-	var now int64
-	if err := q.each(func() error { now = q.nextInt(); return nil }); err != nil {
-		return err
-	}
-	if now < c.reached {
-		return s.names.lose(&lostError{s.path, "what is in it was there before; a backup was restored into it"})
-	}
-	c.reached = now
-	return nil
 }
 
 const sqlVersion = `PRAGMA data_version`

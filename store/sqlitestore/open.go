@@ -29,6 +29,9 @@ func check(path string, opts Options) error {
 		return errNetwork(name)
 	}
 	info, err := os.Stat(path)
+	if err := checkLog(path, info); err != nil {
+		return err
+	}
 	switch {
 	case err == nil && info.IsDir():
 		return errors.New("it is a directory")
@@ -47,6 +50,21 @@ func check(path string, opts Options) error {
 		return fmt.Errorf("%s is not a directory", parent)
 	}
 	return nil
+}
+
+// checkLog refuses a log without its database, of which info is nil or says that it is empty: SQLite would throw away what
+// is in the log.
+func checkLog(path string, info fs.FileInfo) error {
+	log, err := os.Stat(path + suffixLog)
+	if err != nil || log.Size() == 0 || info != nil && (info.IsDir() || info.Size() > 0) {
+		return nil
+	}
+	state := "missing"
+	if info != nil {
+		state = "empty"
+	}
+	return fmt.Errorf("it is %s, but its log %s is not, in which there may be acknowledged work that would be thrown away: "+
+		"put the database back to which the log belongs; to begin a new one, move the log away", state, path+suffixLog)
 }
 
 // checkLinks refuses a file that has more than one name: SQLite's log and locks belong to a name.

@@ -162,3 +162,44 @@ func TestSymbolicLinkIsTheSameStore(t *testing.T) {
 		t.Errorf("Lock by another name: %v", err)
 	}
 }
+
+// SQLite throws away a log whose database is not there.
+func TestOpenThrowsAwayNoLog(t *testing.T) {
+	for state, harm := range map[string]func(string) error{
+		"missing": os.Remove,
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+	} {
+		path := newPlace(t)
+		s := openAt(t, path, nil)
+		mustOffer(t, s, "t")
+		copied := filepath.Join(t.TempDir(), "tasks.db") // as after a crash
+		for _, suffix := range []string{"", suffixLog} {
+			data, err := os.ReadFile(path + suffix)
+			if err == nil {
+				err = os.WriteFile(copied+suffix, data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Rename(copied, copied+".aside"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(copied, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := harm(copied); err != nil {
+			t.Fatal(err)
+		}
+		for _, opts := range []*Options{nil, {ReadOnly: true}} {
+			wantError(t, refusal(t, copied, opts), "it is "+state+", but its log")
+		}
+		if err := os.Rename(copied+".aside", copied); err != nil {
+			t.Fatal(err)
+		}
+		back := openAt(t, copied, nil)
+		if _, err := back.Get(t.Context(), "t"); err != nil {
+			t.Errorf("%s: with the database put back: %v", state, err)
+		}
+	}
+}

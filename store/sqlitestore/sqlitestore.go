@@ -136,7 +136,7 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 		s.pool.add(c)
 		return s, nil
 	}
-	s.writer = newWriter(c, s.clock, s.names.look)
+	s.writer = newWriter(c, s.clock, s.names)
 	return s, nil
 }
 

@@ -24,7 +24,7 @@ const (
 type writer struct {
 	conn  *conn
 	clock *rules.Clock
-	look  func() error  // whether what has been written is where it will be looked for
+	names *names        // of the files in which it will be looked for what has been written
 	wake  chan struct{} // capacity 1
 	done  chan struct{} // closed when the goroutine has ended
 
@@ -44,8 +44,8 @@ type op struct {
 	done  chan struct{}
 }
 
-func newWriter(c *conn, clock *rules.Clock, look func() error) *writer {
-	return &writer{conn: c, clock: clock, look: look, wake: make(chan struct{}, 1), done: make(chan struct{})}
+func newWriter(c *conn, clock *rules.Clock, names *names) *writer {
+	return &writer{conn: c, clock: clock, names: names, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // do queues an operation and waits for its result. When the context ends, an operation that has not begun is left out;
@@ -147,12 +147,12 @@ func (w *writer) apply(batch []*op) {
 	if len(batch) == 0 {
 		return
 	}
-	lost := w.look()
+	lost := w.names.look()
 	if lost == nil {
 		if err := w.together(batch); err != nil {
 			w.alone(batch, err)
 		}
-		lost = w.look()
+		lost = w.names.look()
 	}
 	for _, o := range batch {
 		if lost != nil {
@@ -171,7 +171,7 @@ func (w *writer) begun(o *op) bool {
 		return true
 	}
 	if o.err = o.run(w.conn, w.clock.Now()); o.err == nil {
-		o.err = w.look()
+		o.err = w.names.look()
 	}
 	close(o.done)
 	return false
@@ -182,6 +182,10 @@ func (w *writer) together(batch []*op) error {
 	if err := w.conn.exec(sqlBegin); err != nil {
 		return &beginError{err}
 	}
+	if err := w.names.notBefore(w.conn); err != nil {
+		w.rollback()
+		return err
+	}
 	for _, o := range batch {
 		w.conn.placed = placed{}
 		o.err = o.run(w.conn, w.clock.Now())
@@ -190,10 +194,15 @@ func (w *writer) together(batch []*op) error {
 			return o.err
 		}
 	}
-	if err := w.conn.exec(sqlCommit); err != nil {
+	reached, err := w.conn.reach()
+	if err == nil {
+		err = w.conn.exec(sqlCommit)
+	}
+	if err != nil {
 		w.rollback()
 		return err
 	}
+	w.conn.reached = reached
 	return nil
 }
 
