@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,7 @@ func TestServeRefusesWhatItCannotServe(t *testing.T) {
 		"every address, v6":     {"--listen [::]:0", 2, "no authentication yet"},
 		"a name":                {"--listen example.com:80", 2, "no authentication yet"},
 		"no port":               {"--listen 127.0.0.1", 2, "HOST:PORT"},
+		"a port beyond all":     {"--listen 127.0.0.1:99999", 2, "HOST:PORT"},
 		"a text file":           {"--listen 127.0.0.1:0 --db " + text, 1, "not a SQLite database"},
 		"a folder":              {"--listen 127.0.0.1:0 --db " + s.dir, 1, "is a directory"},
 		"a missing folder":      {"--listen 127.0.0.1:0 --db no/such/x.db", 1, "no/such"},
@@ -124,5 +126,52 @@ func TestFlagsWinOverTheEnvironmentAndThatOverTheFile(t *testing.T) {
 		if err := configure(flags, path, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q in it", content, err, want)
 		}
+	}
+}
+
+// While somebody keeps the engine from its first write, the server says so.
+func TestAServerThatIsNotReadyYetAnswers(t *testing.T) {
+	t.Parallel()
+	s := serving(t)
+	s.stop()
+	db, err := sqlite.OpenConn(s.db, sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := sqlitex.ExecuteScript(db, `CREATE TRIGGER keeps BEFORE INSERT ON workers BEGIN SELECT RAISE(ABORT, 'no'); END`, nil); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.launch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := func(path string) int {
+		res, err := http.Get(s.url + path)
+		if err != nil {
+			return 0
+		}
+		defer res.Body.Close()
+		return res.StatusCode
+	}
+	eventually(t, "it answers", func() bool { return status("/healthz") == http.StatusOK })
+	if got := status("/readyz"); got != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: got %d, want %d", got, http.StatusServiceUnavailable)
+	}
+	select {
+	case line := <-p.ready:
+		t.Errorf("it says that it is ready: %q", line)
+	default:
+	}
+	if err := sqlitex.ExecuteTransient(db, `DROP TRIGGER keeps`, nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.ready:
+	case <-time.After(deadline):
+		t.Fatal("it is never ready")
+	}
+	if got := status("/readyz"); got != http.StatusOK {
+		t.Errorf("/readyz: got %d, want %d", got, http.StatusOK)
 	}
 }

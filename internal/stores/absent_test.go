@@ -65,6 +65,7 @@ func TestOnlyWhatMayGoAwayByItselfIsWaitedFor(t *testing.T) {
 		"it starts":                {refusal("57P03"), true},
 		"it stops":                 {refusal("57P01"), true},
 		"it is full":               {refusal("53300"), true},
+		"a table is locked":        {refusal("55P03"), true},
 		"a pooler's own trouble":   {refusal("08P01"), true},
 		"a wrong password":         {refusal("28P01"), false},
 		"no such user":             {refusal("28000"), false},

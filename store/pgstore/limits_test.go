@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,7 +193,8 @@ func TestReadersWhoLeaveTakeNothingFromWriters(t *testing.T) {
 func TestACommitThatIsLateAfterCloseIsHungUpOn(t *testing.T) {
 	s := onPool(t, func(*pgxpool.Config) {})
 	var c commits
-	late := func() (closed bool) {
+	late := func() bool {
+		var closed atomic.Bool
 		conn, err := s.writes.Acquire(t.Context())
 		if err != nil {
 			t.Error(err)
@@ -201,10 +203,10 @@ func TestACommitThatIsLateAfterCloseIsHungUpOn(t *testing.T) {
 		own := conn.Hijack()
 		c.add(own, "server", func() { // ends with the connection
 			_, err := own.PgConn().Conn().Read(make([]byte, 1))
-			closed = err != nil
+			closed.Store(err != nil)
 			hangUp(own)
 		})
-		return closed
+		return closed.Load()
 	}
 	var adding started
 	for range 4 {

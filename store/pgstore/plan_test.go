@@ -59,7 +59,7 @@ var plain = []string{"sqlBegin", "sqlCommit", "sqlLimits", "sqlClock", "sqlBegin
 	"sqlNextIncarnation", "sqlKeepIncarnation", "sqlNextPlaces", "sqlRaisePlaces", "sqlSettings", "sqlNotify", "sqlAnnounce",
 	"sqlNoSync", "sqlOwnLimit", "sqlSetLimit", "sqlPutLimit",
 	"sqlClockPlain", "sqlWhichServer", "sqlWhichPlain", "sqlTimeline", "sqlNoteTimeline", "sqlSince", "sqlBarrier", "sqlBarrierPlain",
-	"sqlSetIncarnations", "sqlSetPlaces", "sqlSetMail", "sqlReplication"}
+	"sqlSetIncarnations", "sqlSetPlaces", "sqlSetMail", "sqlReplication", "sqlTableLocked"}
 
 // whole are statements that read a whole index or table by nature: the few workers, and the first tasks that are removed.
 var whole = []string{sqlWorkers, sqlLapsedWorkers, sqlServed, sqlAbandoned, sqlAnyLapsed}
@@ -110,13 +110,13 @@ func newPlanner(t *testing.T, setup string, args ...any) *planner {
 	url := pgtest.URL(t)
 	s := openAt(t, url, Options{Schema: pgtest.Schema(t, url)})
 	tx, err := s.pool.Begin(t.Context())
-	if err == nil {
-		_, err = tx.Exec(t.Context(), setup, args...)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tx.Rollback(t.Context()) })
+	if _, err := tx.Exec(t.Context(), setup, args...); err != nil {
+		t.Fatal(err)
+	}
 	return &planner{t: t, s: s, tx: tx}
 }
 
