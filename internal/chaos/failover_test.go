@@ -45,6 +45,7 @@ type failover struct {
 	*storm
 	group   *pgtest.Group
 	replica chan struct{} // closed when the new primary has a standby
+	lossy   bool          // the standby is asynchronous
 
 	dark atomic.Int64 // since when, monotonic, no standby is there; 0: one is
 
@@ -64,7 +65,7 @@ type told struct {
 // newFailover starts three clusters, the first with the second as its standby, and workers.
 func newFailover(t *testing.T, names string, delay time.Duration) *failover {
 	t.Helper()
-	f := &failover{storm: &storm{over: make(chan struct{}), broke: map[string]int{}}, replica: make(chan struct{}), told: map[string]told{}, deleted: map[string]bool{}}
+	f := &failover{storm: &storm{over: make(chan struct{}), broke: map[string]int{}}, replica: make(chan struct{}), lossy: names == "", told: map[string]told{}, deleted: map[string]bool{}}
 	f.group = pgtest.StartGroup(t, 3, "synchronous_standby_names="+names, "skew.seconds=0", "search_path=skew,pg_catalog,public")
 	a, b, c := f.group.Servers[0], f.group.Servers[1], f.group.Servers[2]
 	b.Set(fmt.Sprintf("skew.seconds=%d", []int{0, 90, -90}[rand.IntN(3)])) // beyond rules.AheadBy; back-offs are as much later
@@ -133,11 +134,15 @@ func (f *failover) client(n int) {
 }
 
 // job and hold ask one of the workers how an input has ended. One that is not there has the status "lost".
-func (f *failover) job(id string) told  { return outcome(f.storm, Job, id) }
-func (f *failover) hold(id string) told { return outcome(f.storm, Hold, id) }
+func (f *failover) job(id string) told  { return outcome(f.storm, Job, id, false) }
+func (f *failover) hold(id string) told { return outcome(f.storm, Hold, id, f.lossy) }
 
-func outcome[In, Out any](s *storm, of *perdure.Func[In, Out], id string) told {
+// outcome asks how an input has ended; again has the task cancelled once more before each try, for the cancel may be lost.
+func outcome[In, Out any](s *storm, of *perdure.Func[In, Out], id string, again bool) told {
 	out, _ := ask(s, "result of "+id, func(ctx context.Context, c *perdurehttp.Client) (told, error) {
+		if again {
+			c.Cancel(ctx, id, nil)
+		}
 		h, err := of.Attach(ctx, c, id, &perdure.AttachOptions{InputID: "i"})
 		if err != nil {
 			return lostOr(err)

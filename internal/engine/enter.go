@@ -104,12 +104,13 @@ func (a *Attempt) run() *Attempt {
 	return a.conclude(a.call())
 }
 
-// admitted waits until no earlier handler of the task is inside, and reports whether the handler may be entered (O1).
+// admitted waits until no earlier handler of the task is inside, and reports whether the handler may be entered (O1, O4).
 // After leakAfter it gives up: the task is left to others.
 func (a *Attempt) admitted() bool {
 	timer := time.NewTimer(leakAfter)
 	defer timer.Stop()
 	for {
+		a.e.fenceIfLate(a.worker)
 		a.e.mu.Lock()
 		admitted, before := a.e.roster.enter(a.life)
 		a.e.mu.Unlock()

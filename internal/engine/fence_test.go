@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -181,4 +182,33 @@ func TestALeaseThatComesAfterItsWorkerEndedEntersNobody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// dozing is a store whose machine sleeps between the first lease and the answer that brings it.
+type dozing struct {
+	sleeper
+	once sync.Once
+}
+
+func (s *dozing) Offer(ctx context.Context, req *store.OfferRequest) (*store.Offered, error) {
+	offered, err := s.Store.Offer(ctx, req)
+	s.once.Do(func() { s.slept.Store(int64(lease)) })
+	return offered, err
+}
+
+// Nothing need have looked at a clock since the machine, or the process, stood still.
+func TestALeaseThatIsOverWhenItComesEntersNobody(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		st := &dozing{sleeper: sleeper{Store: memstore.New(), began: time.Now()}}
+		f := perdure.NewFunc[int, int]("f", nil)
+		var s *rig.Server
+		fenced := make(chan int64, 10)
+		s = rig.Serve(t, st, perdure.Options{Lease: lease}, f.Bind(func(context.Context, *rig.Turn) (int, error) {
+			fenced <- s.Counter("fenced_total")
+			return 1, nil
+		}))
+		rig.Ends(t, "O4", rig.Start(t, s.Client, f, 1, "t"), perdure.Completed)
+		rig.Is(t, "leases lost before the first entry", <-fenced, 1)
+		rig.Is(t, "further entries", len(fenced), 0)
+	})
 }

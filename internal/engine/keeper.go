@@ -172,10 +172,21 @@ func (e *Engine) untilBeat(ctx context.Context, w *registration) error {
 		if !pause(ctx, left) {
 			return context.Cause(ctx)
 		}
-		if e.uptime()-last.up >= e.cfg.Lease-e.margin() {
+		if e.hasSlept(last) {
 			e.log.Warn("the machine has slept: the lease may be gone", "worker", w.id)
 			return store.ErrLeaseLost
 		}
+	}
+}
+
+// hasSlept reports whether the machine has slept for so long since a heartbeat that the lease may be gone.
+func (e *Engine) hasSlept(since beat) bool { return e.uptime()-since.up >= e.cfg.Lease-e.margin() }
+
+// fenceIfLate fences a worker whose lease may be gone, before something is begun under it: when the process or the machine
+// has stood still, nothing may have looked at a clock since.
+func (e *Engine) fenceIfLate(w *registration) {
+	if last := w.last(); w.lapse != nil && (e.untilMargin(last) <= 0 || e.hasSlept(last)) {
+		e.fence(w)
 	}
 }
 
