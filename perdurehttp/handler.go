@@ -137,6 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	if r.ContentLength != 0 { // bounds what the server discards, too
+		r = r.WithContext(r.Context()) // a copy: the server looks at the body that it has made
 		r.Body = &watched{ReadCloser: r.Body}
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.opts.BodyTimeout)) // not every ResponseWriter can
 	}

@@ -69,6 +69,8 @@ type node struct {
 	Kind  string `json:"Node Type"`
 	Cond  string `json:"Index Cond"`
 	Join  string `json:"Join Filter"`
+	Rest  string `json:"Filter"`
+	Rows  int    `json:"Plan Rows"`
 	Table string `json:"Relation Name"`
 	Index string `json:"Index Name"`
 	Plans []node
@@ -88,6 +90,9 @@ func (n node) scans() (bad []string) {
 		bad = append(bad, "join of all by "+n.Join)
 	}
 	for _, below := range n.Plans {
+		if n.Kind == "Limit" && n.Rows == 1 && below.Rest == "" { // the least: Postgres 17 and newer leave out that it is not null
+			continue
+		}
 		bad = append(bad, below.scans()...)
 	}
 	return bad
