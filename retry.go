@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/payload"
-
 	"github.com/perdure/perdure/store"
 )
 

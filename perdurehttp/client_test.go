@@ -380,17 +380,7 @@ func TestTheClientWorksBelowAPrefixAndOverTCP(t *testing.T) {
 
 func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		eng, err := perdure.New(memstore.New(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := new(memnet.Network)
-		serve(t, n, perdurehttp.NewHandler(eng, &perdurehttp.HandlerOptions{BodyTimeout: 5 * time.Second}))
-		conn, err := n.Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		conn := wire(t, &perdurehttp.HandlerOptions{BodyTimeout: 5 * time.Second})
 		begin := time.Now()
 		io.WriteString(conn, "POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)

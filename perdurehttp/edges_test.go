@@ -18,7 +18,6 @@ import (
 
 	"github.com/perdure/perdure"
 	"github.com/perdure/perdure/internal/bubble"
-	"github.com/perdure/perdure/internal/memnet"
 	"github.com/perdure/perdure/perdurehttp"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/memstore"
@@ -82,17 +81,7 @@ func TestABodyIsTakenAsItIs(t *testing.T) {
 func TestWhatHasNotArrivedAsAWholeIsNotCarriedOut(t *testing.T) {
 	for _, body := range []string{"Content-Length: 3\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\n"} {
 		bubble.Test(t, func(t *testing.T) {
-			eng, err := perdure.New(memstore.New(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := new(memnet.Network)
-			serve(t, n, perdurehttp.NewHandler(eng, &perdurehttp.HandlerOptions{BodyTimeout: 5 * time.Second}))
-			conn, err := n.Dial(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
+			conn := wire(t, &perdurehttp.HandlerOptions{BodyTimeout: 5 * time.Second})
 			io.WriteString(conn, "DELETE /v1/tasks/t1 HTTP/1.1\r\nHost: localhost\r\n"+body)
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil || res.StatusCode != http.StatusBadRequest {

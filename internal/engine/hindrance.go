@@ -74,27 +74,6 @@ func (h *hindrance) reason() error {
 	return fmt.Errorf("%w: %s: %w", ErrUnavailable, h.what, h.err)
 }
 
-// noteLoss notes for good that an operation has met store.ErrLost: the engine is not ready any more, and its turns are
-// stopped, since nothing of what they do is stored, and whoever opens what has the name of the store now may enter them.
-func (e *Engine) noteLoss(err error) {
-	if !errors.Is(err, store.ErrLost) {
-		return
-	}
-	if first := err; e.loss.CompareAndSwap(nil, &first) {
-		e.log.Error("the store is lost: nothing is stored, and nothing told, until the process restarts", "error", err)
-	}
-	e.disown()
-}
-
-// lossReason is why the engine is not ready any more; nil while the store is not lost.
-func (e *Engine) lossReason() error {
-	err := e.loss.Load()
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, *err)
-}
-
 // refusal is what a caller is told of an error: what the store refuses for its content is refused for good.
 func refusal(err error) error {
 	var content *store.ContentError
